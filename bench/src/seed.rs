@@ -140,6 +140,7 @@ fn user(number: u64, users: u64) -> User {
         phone_detached_at: None,
         external_id: None,
         metadata: Metadata::default(),
+        deletion_at: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{
@@ -101,6 +101,10 @@ pub enum AuditAction {
     UserChanged,
     /// A user changed the own phone.
     PhoneChanged,
+    /// A user deleted the own account, which has a [grace period](crate::policy::Policy::deletion_grace).
+    DeletionScheduled,
+    /// A user signed in and so canceled the scheduled deletion of the own account.
+    DeletionCanceled,
     /// A user was deleted.
     UserDeleted,
     /// All sessions of a user were ended.
@@ -113,10 +117,12 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// All actions.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::UserAdded,
         Self::UserChanged,
         Self::PhoneChanged,
+        Self::DeletionScheduled,
+        Self::DeletionCanceled,
         Self::UserDeleted,
         Self::SessionsEnded,
         Self::PhoneUnlocked,
@@ -130,6 +136,8 @@ impl AuditAction {
             Self::UserAdded => "user_added",
             Self::UserChanged => "user_changed",
             Self::PhoneChanged => "phone_changed",
+            Self::DeletionScheduled => "deletion_scheduled",
+            Self::DeletionCanceled => "deletion_canceled",
             Self::UserDeleted => "user_deleted",
             Self::SessionsEnded => "sessions_ended",
             Self::PhoneUnlocked => "phone_unlocked",
@@ -187,7 +195,7 @@ impl FieldChange {
 
 impl User {
     /// Returns the fields that the audit log has, as text.
-    fn audited_fields(&self) -> [(&'static str, Option<String>); 9] {
+    fn audited_fields(&self) -> [(&'static str, Option<String>); 10] {
         let text = |value: &dyn fmt::Display| Some(value.to_string());
         [
             ("phone", self.has_phone().then(|| self.phone.as_str().to_owned())),
@@ -199,6 +207,7 @@ impl User {
             ("is_active", text(&self.is_active)),
             ("external_id", self.external_id.as_ref().map(ToString::to_string)),
             ("metadata", text(&self.metadata)),
+            ("deletion_at", self.deletion_at.and_then(|time| time.format(&Rfc3339).ok())),
         ]
     }
 }

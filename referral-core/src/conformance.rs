@@ -48,6 +48,7 @@ pub mod claims;
 pub mod code_requests;
 pub mod deletion;
 pub mod deletion_codes;
+pub mod deletion_grace;
 pub mod deletion_lists;
 pub mod delivery;
 pub mod gate;
@@ -127,6 +128,20 @@ macro_rules! conformance {
                 code_of_a_deletion_is_refunded_to_the_address
                 parallel_guesses_at_a_deletion_do_not_exceed_its_attempts
                 parallel_deletions_delete_a_user_once
+            }
+            deletion_grace {
+                scheduled_deletion_ends_the_sessions_and_keeps_the_user
+                wrong_code_schedules_no_deletion
+                sign_in_cancels_a_scheduled_deletion
+                maintenance_deletes_only_users_whose_grace_period_has_ended
+                users_to_delete_are_paged
+                parallel_sign_in_and_due_deletion_agree
+                parallel_sign_in_and_scheduling_agree
+                parallel_maintenance_deletes_each_due_user_once
+                scheduled_admin_is_no_other_admin
+                parallel_scheduled_deletions_leave_an_admin
+                staff_cancel_a_scheduled_deletion
+                new_user_of_a_reassigned_phone_does_not_cancel_the_deletion
             }
             deletion_lists {
                 deleted_invitees_are_counted_and_not_listed

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 
 use crate::{
     audit::AuditEntry,
@@ -44,6 +45,10 @@ pub enum Event {
     UserCreated(User),
     /// A user was deleted. The event has the user as before the deletion.
     UserDeleted(User),
+    /// A user deleted the own account, which has a [grace period](crate::policy::Policy::deletion_grace).
+    DeletionScheduled(DeletionScheduled),
+    /// The scheduled deletion of this user was canceled, by a sign-in or by staff.
+    DeletionCanceled(UserId),
     /// The phone of a user was changed.
     PhoneChanged(PhoneChanged),
     /// A sign-in created a new user with the phone of a user who was not active for a long time.
@@ -170,6 +175,16 @@ pub struct CodeRefused {
     pub address: Option<ClientAddress>,
 }
 
+/// Scheduled deletion of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeletionScheduled {
+    /// The user.
+    pub user: UserId,
+    /// Time at which the user is deleted unless the user signs in before.
+    pub deletion_at: OffsetDateTime,
+}
+
 /// Change of the phone of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -253,6 +268,8 @@ pub enum SessionEnd {
     BecameStaff,
     /// The user was deleted.
     UserDeleted,
+    /// The user deleted the own account, and the grace period has started.
+    DeletionScheduled,
     /// The user was deactivated.
     Deactivated,
     /// Staff or the host ended all sessions of the user.
@@ -273,6 +290,7 @@ impl SessionEnd {
             Self::RefreshReused => "refresh_reused",
             Self::BecameStaff => "became_staff",
             Self::UserDeleted => "user_deleted",
+            Self::DeletionScheduled => "deletion_scheduled",
             Self::Deactivated => "deactivated",
             Self::EndedByStaff => "ended_by_staff",
             Self::PhoneChanged => "phone_changed",
@@ -313,6 +331,10 @@ impl Event {
             }
             Self::UserCreated(user) => tracing::info!(user = %user.id, "user created"),
             Self::UserDeleted(user) => tracing::info!(user = %user.id, "user deleted"),
+            Self::DeletionScheduled(DeletionScheduled { user, deletion_at }) => {
+                tracing::info!(%user, %deletion_at, "deletion scheduled");
+            }
+            Self::DeletionCanceled(user) => tracing::info!(%user, "deletion canceled"),
             Self::PhoneChanged(PhoneChanged { user, old, new }) => {
                 tracing::info!(%user, ?old, ?new, "phone changed");
             }

@@ -84,7 +84,7 @@ pub use crate::{
     readiness::{Check, Readiness},
     service::{
         ReferralService,
-        account::{DeleteAccount, SendDeletionCode},
+        account::{AccountDeletion, DeleteAccount, SendDeletionCode},
         administration::{Administration, UserDetails},
         builder::{BuildError, ReferralServiceBuilder},
         host::{CreateUser, CreatedUser},

@@ -121,6 +121,10 @@ pub struct Policy {
     /// keeps its account without a phone: see [`SignIn::refresh_token`](crate::SignIn::refresh_token). `None`
     /// means that a code always opens the account.
     pub phones_recycled_after: Option<Duration>,
+    /// Time between the confirmed deletion of the own account and the erasure of the data. A sign-in in this time
+    /// cancels the deletion. With zero, the data are erased immediately. The upper bound is 90 days. The GDPR,
+    /// article 12(3), allows one month for a response to a request for erasure, so 30 days are usual.
+    pub deletion_grace: Duration,
     /// Time during which an exchanged refresh token may be sent again without revoking the session. It covers
     /// two browser tabs and lost responses. RFC 9700, section 4.14.2, does not specify the time.
     pub refresh_grace: Duration,
@@ -240,6 +244,7 @@ impl Policy {
             session_lifetime: 180 * DAY,
             max_sessions: None,
             phones_recycled_after: None,
+            deletion_grace: Duration::ZERO,
             refresh_grace: Duration::from_secs(30),
             max_clock_offset: Some(Duration::from_secs(5)),
             default_region: None,

@@ -72,8 +72,8 @@ pub(crate) fn of(issuer: &str, audience: &str, policy: &Policy) -> Vec<SharedSet
         failed_attempts_per_address, attempts_without_challenge, attack_threshold, attack_code_length, resend_interval,
         codes_per_phone, codes_per_phone_and_address, codes_per_address, codes_per_number_range, unknown_invite_codes,
         email_changes, regions, messages_per_day, require_challenge, access_lifetime, refresh_lifetime,
-        session_lifetime, max_sessions, phones_recycled_after, refresh_grace, max_clock_offset, default_region,
-        additional_prefixes, visibility;
+        session_lifetime, max_sessions, phones_recycled_after, deletion_grace, refresh_grace, max_clock_offset,
+        default_region, additional_prefixes, visibility;
         // Test numbers are excluded because their codes are secret.
         except test_numbers
     );

@@ -147,7 +147,9 @@ pub use crate::{
             UserChangeWrites,
         },
         daily_counts::DailyCounts,
-        deletion::{DeletedUser, DeletionDecision, DeletionFacts, DeletionRequest, DeletionWrites},
+        deletion::{
+            DeletedUser, DeletionDecision, DeletionFacts, DeletionRequest, DeletionWrites, DueDeletion,
+        },
         import::{
             ImportBatch, ImportDecision, ImportFacts, ImportOutcome, ImportRejection, ImportWrites,
             ImportedInvitation,

@@ -101,6 +101,9 @@ pub struct User {
     /// Data of the host about the user.
     #[serde(default)]
     pub metadata: Metadata,
+    /// Time at which the user is deleted unless the user signs in before. All sessions of the user have ended.
+    #[serde(default, with = "crate::stored::optional_micros")]
+    pub deletion_at: Option<OffsetDateTime>,
 }
 
 impl User {
@@ -110,10 +113,11 @@ impl User {
         self.staff_role.is_some()
     }
 
-    /// Returns `true` if the user is an admin who may sign in.
+    /// Returns `true` if the user is an admin who may sign in, and whose deletion is not scheduled.
     #[must_use]
     pub fn is_active_admin(&self) -> bool {
-        self.is_active && self.has_phone() && self.staff_role == Some(StaffRole::Admin)
+        let may_sign_in = self.is_active && self.has_phone() && self.deletion_at.is_none();
+        may_sign_in && self.staff_role == Some(StaffRole::Admin)
     }
 
     /// Returns `true` if the phone signs in as this user.
@@ -181,6 +185,7 @@ impl NewUser {
             phone_detached_at: None,
             external_id: self.external_id.clone(),
             metadata: self.metadata.clone(),
+            deletion_at: None,
         }
     }
 }

@@ -58,6 +58,8 @@ struct Inner {
     sign_ins_refused: Family<ReasonLabels, Counter>,
     users_created: Counter,
     users_deleted: Counter,
+    deletions_scheduled: Counter,
+    deletions_canceled: Counter,
     audit_entries: Family<ActionLabels, Counter>,
     phones_changed: Counter,
     phones_detached: Counter,
@@ -168,6 +170,8 @@ impl Metrics {
             sign_ins_refused: Family::default(),
             users_created: Counter::default(),
             users_deleted: Counter::default(),
+            deletions_scheduled: Counter::default(),
+            deletions_canceled: Counter::default(),
             audit_entries: Family::default(),
             phones_changed: Counter::default(),
             phones_detached: Counter::default(),
@@ -227,6 +231,16 @@ impl Metrics {
         );
         registry.register("users_created", "Users that were created", inner.users_created.clone());
         registry.register("users_deleted", "Users that were deleted", inner.users_deleted.clone());
+        registry.register(
+            "deletions_scheduled",
+            "Deletions of accounts that started a grace period",
+            inner.deletions_scheduled.clone(),
+        );
+        registry.register(
+            "deletions_canceled",
+            "Scheduled deletions that a sign-in or staff canceled",
+            inner.deletions_canceled.clone(),
+        );
         registry.register("phones_changed", "Phones that users changed", inner.phones_changed.clone());
         registry.register(
             "phones_detached",
@@ -418,6 +432,8 @@ impl Hook for Metrics {
             }
             Event::UserCreated(_) => drop(self.0.users_created.inc()),
             Event::UserDeleted(_) => drop(self.0.users_deleted.inc()),
+            Event::DeletionScheduled(_) => drop(self.0.deletions_scheduled.inc()),
+            Event::DeletionCanceled(_) => drop(self.0.deletions_canceled.inc()),
             Event::Audited(entry) => {
                 let labels = ActionLabels { action: entry.action.as_str() };
                 self.0.audit_entries.get_or_create(&labels).inc();

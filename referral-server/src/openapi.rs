@@ -52,12 +52,21 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("ProfilePatch", &["first_name", "last_name", "email"]),
     (
         "UserPatch",
-        &["first_name", "last_name", "email", "invited_by_code", "staff_role", "external_id", "metadata"],
+        &[
+            "first_name",
+            "last_name",
+            "email",
+            "invited_by_code",
+            "staff_role",
+            "external_id",
+            "metadata",
+            "deletion_at",
+        ],
     ),
 ];
 
 /// Response schemas in which fields without a value are omitted instead of `null`.
-const SPARSE: &[&str] = &["SentCode", "Problem"];
+const SPARSE: &[&str] = &["SentCode", "DeletedAccount", "Problem"];
 
 /// The document.
 pub(crate) struct Document {

@@ -31,6 +31,7 @@ pub(crate) struct UserColumns<'r> {
     pub(crate) invited_count: u64,
     pub(crate) external_id: Option<&'r str>,
     pub(crate) metadata: &'r str,
+    pub(crate) deletion_at: Option<OffsetDateTime>,
 }
 
 impl UserColumns<'_> {
@@ -54,6 +55,7 @@ impl UserColumns<'_> {
             phone_detached_at: self.phone_detached_at,
             external_id: optional(self.external_id, ExternalId::from_stored)?,
             metadata: Metadata::from_stored(self.metadata).map_err(unreadable)?,
+            deletion_at: self.deletion_at,
         })
     }
 }
@@ -78,8 +80,8 @@ macro_rules! read_rows {
             keys::KeyPurpose,
             sms::DeliveryStatus,
             storage::{
-                Challenge, CounterKey, Counters, CustomClaims, ErasedUser, Invitee, IssuedTokens,
-                RegisteredKey, Result, StoredMessage, UserRecord,
+                Challenge, CounterKey, Counters, CustomClaims, DueDeletion, ErasedUser, Invitee,
+                IssuedTokens, RegisteredKey, Result, StoredMessage, UserRecord,
             },
         };
         use sqlx::Row as _;
@@ -118,6 +120,7 @@ macro_rules! read_rows {
                 invited_count: number(row, "invited_count")?,
                 external_id: get(row, "external_id")?,
                 metadata: get(row, "metadata")?,
+                deletion_at: optional_time(row, "deletion_at")?,
             };
             columns.parse()
         }
@@ -230,6 +233,11 @@ macro_rules! read_rows {
             })
         }
 
+        /// Reads the scheduled deletion of a user.
+        pub(super) fn due_deletion(row: &$row) -> Result<DueDeletion> {
+            Ok(DueDeletion { deletion_at: time(row, "deletion_at")?, user: UserId(get(row, "id")?) })
+        }
+
         /// Reads an hour and the number of messages that were sent in it.
         pub(super) fn messages(row: &$row) -> Result<(OffsetDateTime, u64)> {
             let count = get::<i64>(row, "count")?;
@@ -328,7 +336,7 @@ macro_rules! user_columns {
         concat!(
             "u.id, coalesce(u.phone, u.former_phone) AS phone, u.invite_code, u.email, u.first_name, u.last_name, \
              u.staff_role, u.is_active, u.date_joined, u.last_login, u.last_active, u.phone_detached_at, u.external_id, \
-             u.metadata, i.inviter, i.code AS inviter_code, ",
+             u.metadata, u.deletion_at, i.inviter, i.code AS inviter_code, ",
             $invited_count,
             " AS invited_count"
         )

@@ -168,6 +168,7 @@ impl Transaction {
                 session,
                 kept_sessions,
                 counters,
+                audit,
             } => {
                 self.put(challenge)?;
                 if let Some(detached) = detached {
@@ -192,6 +193,7 @@ impl Transaction {
                 }
                 self.put(session)?;
                 self.count(counters).await?;
+                self.add_entry(audit.as_ref())?;
             }
         }
         Ok(ended)

@@ -4,14 +4,14 @@ use referral_core::{
     Refusal, Session, SessionId, User,
     storage::{
         AttemptWrites, Challenge, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites,
-        ErasedUser, Redemption, RedemptionFacts, Result,
+        DueDeletion, ErasedUser, Redemption, RedemptionFacts, Result, SessionSelection, UserWrite,
     },
 };
 use time::OffsetDateTime;
 
 use crate::{
-    documents::{list, owner},
-    transaction::{ALL, Transaction},
+    documents::{Document as _, list, micros, owner},
+    transaction::{ALL, Transaction, ends},
 };
 
 impl Transaction {
@@ -28,13 +28,20 @@ impl Transaction {
             },
         };
         let Decision { writes, outcome } = request.decide(&facts);
-        let (mut ended_sessions, mut entry) = (Vec::new(), None);
+        let mut ended_sessions = Vec::new();
         match &writes {
             DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
                 if let Some(challenge) = challenge {
                     self.put(challenge)?;
                 }
                 self.count(counters).await?;
+            }
+            DeletionWrites::Schedule { challenge, user, counters, audit } => {
+                self.put(challenge)?;
+                self.write_user(&UserWrite::Change(user.clone())).await?;
+                ended_sessions = self.end_sessions(user.id, SessionSelection::All, request.now).await?;
+                self.count(counters).await?;
+                self.add_entry(audit.as_ref())?;
             }
             DeletionWrites::Erase { user, counters, audit, code_requests } => {
                 ended_sessions = self.erase(user, request.now).await?;
@@ -43,10 +50,31 @@ impl Transaction {
                 }
                 self.count(counters).await?;
                 self.add_entry(audit.as_ref())?;
-                entry.clone_from(audit);
             }
         }
-        Ok(outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry }))
+        Ok(outcome.map(|deleted| deleted.with_ended_sessions(ended_sessions)))
+    }
+
+    /// Returns users whose deletion is due. They are not watched, because their deletion decides again.
+    pub(crate) async fn users_to_delete(
+        &mut self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: usize,
+    ) -> Result<Vec<DueDeletion>> {
+        let start = after.map_or("-inf".to_owned(), |after| micros(after.deletion_at).to_string());
+        let mut read = redis::pipe();
+        read.cmd("ZRANGE").arg(self.key(&ends(User::KIND))).arg(start).arg(micros(now)).arg("BYSCORE");
+        let (ids,): (Vec<String>,) = self.query(&read).await?;
+        let users: Vec<User> = self.peek_all(&ids).await?;
+        let due = users.into_iter().filter_map(|user| {
+            let due = DueDeletion { deletion_at: user.deletion_at?, user: user.id };
+            (due.deletion_at <= now && after.is_none_or(|after| due > *after)).then_some(due)
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        Ok(due)
     }
 
     pub(crate) async fn redemption(&mut self, redemption: &Redemption) -> Result<RedemptionFacts> {

@@ -5,19 +5,19 @@ use referral_core::{
     ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, Session, User, UserId,
     storage::{
         AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedPhone, ChangedUser, DailyCounts, Decided,
-        Decision, DeletedUser, DeletionRequest, DetachedPhone, ImportBatch, ImportOutcome, InvitationWrite,
-        Invitee, Inviter, NewUser, PageStart, PhoneChangeRequest, ProfileEdit, ProfileFacts, ProfileOutcome,
-        ProfileWrites, Result, SessionSelection, StorageError, StoredPage, UserChangeFacts,
+        Decision, DeletedUser, DeletionRequest, DetachedPhone, DueDeletion, ImportBatch, ImportOutcome,
+        InvitationWrite, Invitee, Inviter, NewUser, PageStart, PhoneChangeRequest, ProfileEdit, ProfileFacts,
+        ProfileOutcome, ProfileWrites, Result, SessionSelection, StorageError, StoredPage, UserChangeFacts,
         UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited, UserWrite,
     },
 };
 
-use time::Date;
+use time::{Date, OffsetDateTime};
 
 use crate::{
     RedisStorage,
     daily_counts::DailyEvent,
-    documents::{list, owner},
+    documents::{Document as _, list, owner},
     transaction::{ALL, Transaction},
 };
 
@@ -168,6 +168,15 @@ impl UserStorage for RedisStorage {
         .await
     }
 
+    async fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: u32,
+    ) -> Result<Vec<DueDeletion>> {
+        self.start().await?.users_to_delete(now, after, limit as usize).await
+    }
+
     async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {
         self.transaction(|mut tx| async move {
             let changed = tx.change_phone(request).await?;
@@ -299,6 +308,10 @@ impl Transaction {
             }
         };
         self.set_member(list::STAFF, user.id, user.is_staff());
+        match user.deletion_at {
+            Some(deletion_at) => self.add_end(User::KIND, &user.id.to_string(), deletion_at),
+            None => self.remove_end(User::KIND, &user.id.to_string()),
+        }
         if let Some(id) = &user.external_id {
             self.set(&owner::external_id(id), &user.id)?;
         }

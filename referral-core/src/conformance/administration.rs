@@ -55,7 +55,7 @@ impl Harness {
         host.audit_log(&query.limit(PageSize::MAX)).await.expect("read").entries
     }
 
-    async fn entries_about(&self, user: UserId) -> Vec<AuditEntry> {
+    pub(super) async fn entries_about(&self, user: UserId) -> Vec<AuditEntry> {
         self.entries(AuditQuery::new().user(user)).await
     }
 }

@@ -44,7 +44,7 @@ async fn delete(harness: &Harness, signed_in: &SignedIn) -> u64 {
     let current_user = harness.current_user(signed_in).await;
     let sent = send_deletion_code(harness, &current_user).await;
     let request = deletion(with_right_code(&sent));
-    harness.referral.delete_account(&current_user, request).await.expect("deleted")
+    harness.referral.delete_account(&current_user, request).await.expect("deleted").ended_sessions
 }
 
 async fn edit(harness: &Harness, current_user: &CurrentUser, change: ProfileChange) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use crate::{
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
-        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
+        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, DueDeletion,
         GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome,
         KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
         RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome,
@@ -172,6 +172,15 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         self.next().delete_user(request).await
+    }
+
+    async fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: u32,
+    ) -> Result<Vec<DueDeletion>> {
+        self.next().users_to_delete(now, after, limit).await
     }
 
     async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {

@@ -93,6 +93,7 @@ impl Harness {
                 date_joined: joined,
                 last_login: None,
                 last_active: None,
+                deletion_at: None,
                 phone_detached_at: None,
                 external_id: None,
                 metadata: Metadata::default(),

@@ -41,7 +41,7 @@ fn change_phone(number: Option<u32>) -> UserChange {
 }
 
 impl Harness {
-    async fn stored(&self, id: UserId) -> User {
+    async fn existing(&self, id: UserId) -> User {
         self.referral.find_user(id).await.expect("read").expect("existing user")
     }
 
@@ -71,7 +71,7 @@ pub async fn silent_user_loses_the_phone_to_a_new_user(storage: Arc<dyn Storage>
     };
     let old = harness.referral.change_user(anna.user.id, change).await.expect("changed");
     let invitee = harness.enter_invited(3, &old).await.user;
-    let invited_count = harness.stored(old.id).await.invited_count;
+    let invited_count = harness.existing(old.id).await.invited_count;
     harness.advance(SILENCE);
     let lost_at = harness.now();
     let new = harness.enter(1).await;
@@ -79,7 +79,7 @@ pub async fn silent_user_loses_the_phone_to_a_new_user(storage: Arc<dyn Storage>
     assert_eq!((&new.user.phone, &new.user.email, new.user.invited_count), (&phone(1), &None, 0));
     assert!(new.user.invited_by.is_none() && new.user.has_phone());
 
-    let stored = harness.stored(old.id).await;
+    let stored = harness.existing(old.id).await;
     let expected = User { phone_detached_at: Some(lost_at), invited_count, ..old.clone() };
     assert_eq!(stored, expected);
     let found = harness.referral.find_user_by_phone(&phone(1)).await.expect("read");
@@ -124,17 +124,17 @@ pub async fn active_user_keeps_the_phone(storage: Arc<dyn Storage>) {
     assert_eq!(anna.user.last_active, Some(signed_in_at));
     harness.advance(Duration::from_secs(24 * 3_600 - 1));
     let refreshed = harness.referral.refresh(&anna.tokens.refresh).await.expect("refreshed");
-    assert_eq!(harness.stored(anna.user.id).await.last_active, Some(signed_in_at), "stored once a day");
+    assert_eq!(harness.existing(anna.user.id).await.last_active, Some(signed_in_at), "stored once a day");
     harness.advance(Duration::from_secs(1));
     let refreshed = harness.referral.refresh(&refreshed.tokens.refresh).await.expect("refreshed");
-    assert_eq!(harness.stored(anna.user.id).await.last_active, Some(signed_in_at + DAY));
+    assert_eq!(harness.existing(anna.user.id).await.last_active, Some(signed_in_at + DAY));
     harness.advance(DAY * 29);
     harness.referral.refresh(&refreshed.tokens.refresh).await.expect("refreshed");
     harness.advance(SILENCE.saturating_sub(Duration::from_micros(1)));
     let again = harness.enter(1).await;
     assert_eq!((again.created, again.user.id), (false, anna.user.id));
     assert_eq!(again.user.last_active, Some(harness.now()));
-    assert_eq!(harness.stored(anna.user.id).await, again.user);
+    assert_eq!(harness.existing(anna.user.id).await, again.user);
 }
 
 /// An expired refresh token of the user is a second proof. Others are not.
@@ -184,12 +184,12 @@ pub async fn refused_sign_in_leaves_the_phone(storage: Arc<dyn Storage>) {
     let unknown = crate::InviteCode::parse("ZZZ999").ok();
     let refused = harness.sign_in(with_right_code(&sent).invited_by(unknown)).await;
     assert_refused(refused, Refusal::UnknownInviteCode);
-    assert!(harness.stored(anna.id).await.has_phone());
+    assert!(harness.existing(anna.id).await.has_phone());
     assert_eq!(harness.phone_changes(anna.id).await, []);
 
     let new = harness.sign_in(without_challenge(with_right_code(&sent))).await.expect("signed in");
     assert!(new.created && !new.user.is_staff(), "the new user has no rights");
-    let admin = harness.stored(anna.id).await;
+    let admin = harness.existing(anna.id).await;
     assert!(!admin.has_phone() && !admin.is_active_admin());
 }
 
@@ -244,7 +244,7 @@ pub async fn invite_code_of_a_user_without_a_phone_is_accepted(storage: Arc<dyn 
     let new = harness.enter_invited(1, &anna).await;
     assert_eq!((new.created, new.invitation), (true, InvitationOutcome::Accepted));
     harness.enter_invited(2, &anna).await;
-    assert_eq!(harness.stored(anna.id).await.invited_count, 2);
+    assert_eq!(harness.existing(anna.id).await.invited_count, 2);
 }
 
 /// Staff detach the phone from the new user and link it to the old one.
@@ -264,7 +264,7 @@ pub async fn staff_link_a_phone_to_its_old_user(storage: Arc<dyn Storage>) {
     assert_refused(change(anna.id, Some(1)).await, Refusal::PhoneTaken);
     let detached = change(new.user.id, None).await.expect("detached");
     assert_eq!((&detached.phone, detached.phone_detached_at), (&phone(1), Some(harness.now())));
-    assert_eq!(harness.stored(new.user.id).await, detached);
+    assert_eq!(harness.existing(new.user.id).await, detached);
     assert_refused(harness.referral.authenticate(&new.tokens.access).await, Refusal::TokenNotValid);
     let filter = FilterInput { search: Some("+7 960 800 00 01"), ..FilterInput::default() };
     let found = staff.find_users(ListUsers { filter, ..ListUsers::default() }).await.expect("page");
@@ -273,7 +273,7 @@ pub async fn staff_link_a_phone_to_its_old_user(storage: Arc<dyn Storage>) {
 
     let linked = change(anna.id, Some(1)).await.expect("linked");
     assert_eq!((linked.has_phone(), linked.last_active), (true, Some(harness.now())));
-    assert_eq!(harness.stored(anna.id).await, linked);
+    assert_eq!(harness.existing(anna.id).await, linked);
     let signed_in = harness.enter(1).await;
     assert_eq!((signed_in.created, signed_in.user.id), (false, anna.id));
     let current_user = harness.current_user(&signed_in).await;
@@ -284,7 +284,7 @@ pub async fn staff_link_a_phone_to_its_old_user(storage: Arc<dyn Storage>) {
 
     // A phone of a user can be replaced without a code of the new phone.
     let moved = change(anna.id, Some(3)).await.expect("changed");
-    assert_eq!((&moved.phone, harness.stored(anna.id).await), (&phone(3), moved.clone()));
+    assert_eq!((&moved.phone, harness.existing(anna.id).await), (&phone(3), moved.clone()));
     assert_refused(harness.referral.authenticate(&signed_in.tokens.access).await, Refusal::TokenNotValid);
     let signed_in = harness.enter(3).await;
     let current_user = harness.current_user(&signed_in).await;

@@ -55,6 +55,7 @@ fn record(number: u32, inviter: Option<u32>) -> UserRecord {
         phone_detached_at: None,
         external_id: ExternalId::parse(&format!("host|{number}")).ok(),
         metadata: r#"{"plan":"gold","text":"\\\"\n"}"#.parse().expect("valid metadata"),
+        deletion_at: number.is_multiple_of(4).then(|| time(20_000 + number)),
     };
     UserRecord { user: RecordedUser::Present(Box::new(user)), invitation: invitation(inviter) }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::{
-    audit::{AuditAction, AuditContext, AuditEntry, FieldChange},
+    audit::{Actor, AuditAction, AuditContext, AuditEntry, AuditEntryId, FieldChange},
     decision::Decision,
     error::refusal::Refusal,
     gate::approval::{Approval, GatedChanges},
@@ -62,6 +62,8 @@ pub struct SignInRequest {
     pub(crate) detachment: AuditContext,
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
+    /// Id of the entry in the audit log, if the sign-in cancels the deletion of the user.
+    pub(crate) audit: AuditEntryId,
     pub(crate) session_expires_at: OffsetDateTime,
     pub(crate) issued: IssuedTokens,
     pub(crate) claims: Option<ClaimsFn>,
@@ -122,6 +124,8 @@ pub enum SignInWrites {
         kept_sessions: Option<u32>,
         /// Changes of counters.
         counters: CounterUpdate,
+        /// Entry to add to the audit log.
+        audit: Option<AuditEntry>,
     },
 }
 
@@ -207,6 +211,8 @@ pub struct StoredSignIn {
     pub gateway: Option<String>,
     /// Sessions of the user that were active and that the sign-in ended, in any order.
     pub ended_sessions: Vec<SessionId>,
+    /// Entry that was added to the audit log.
+    pub audit: Option<AuditEntry>,
 }
 
 impl SignInRequest {
@@ -332,10 +338,12 @@ impl SignInRequest {
                 invited_by: invited_by.or(user.invited_by),
                 last_login: Some(self.now),
                 last_active: Some(self.now),
+                deletion_at: None,
                 ..user
             },
         };
         let detached = self.former_user(facts).map(|former| self.detach(former));
+        let audit = self.user(facts).and_then(|user| self.canceled_deletion(user));
         let session = Session::start(
             self.session,
             user.id,
@@ -354,6 +362,7 @@ impl SignInRequest {
                 outcome,
                 gateway: challenge.gateway.clone(),
                 ended_sessions: Vec::new(),
+                audit: audit.clone(),
             })),
             writes: SignInWrites::SignIn {
                 challenge,
@@ -363,6 +372,7 @@ impl SignInRequest {
                 session,
                 kept_sessions: self.policy.kept_sessions(&self.phone, self.now),
                 counters,
+                audit,
             },
         })
     }
@@ -372,6 +382,16 @@ impl SignInRequest {
         let changes = FieldChange::between(former, &after);
         let audit = self.detachment.entry(AuditAction::PhoneChanged, Some(former.id), changes);
         DetachedPhone { user: former.id, at: self.now, audit }
+    }
+
+    /// Returns the entry in the audit log of a user whose scheduled deletion the sign-in cancels. A deletion
+    /// that is due but was not carried out yet is canceled as well.
+    fn canceled_deletion(&self, user: &User) -> Option<AuditEntry> {
+        user.deletion_at?;
+        let changes = FieldChange::between(user, &User { deletion_at: None, ..user.clone() });
+        let context =
+            AuditContext { id: self.audit, at: self.now, actor: Actor::User(user.id), reason: None };
+        Some(context.entry(AuditAction::DeletionCanceled, Some(user.id), changes))
     }
 
     /// Returns the attempt to redeem the code. `keys` are the [`counters`](Self::counters).

@@ -9,6 +9,9 @@ use crate::{
     rate_limit::limits::MAX_COUNT,
 };
 
+/// Maximum of `deletion_grace`. Personal data that the user asked to delete are not kept for longer.
+const MAX_DELETION_GRACE: Duration = Duration::from_hours(90 * 24);
+
 /// Maximum number of test numbers, and of additional prefixes. Each request searches the whole list.
 const MAX_LISTED: usize = 100;
 
@@ -139,6 +142,9 @@ impl Policy {
             return no(
                 "`phones_recycled_after` must be at least 1 day longer than `refresh_lifetime`, and 10 years or less.",
             );
+        }
+        if self.deletion_grace > MAX_DELETION_GRACE {
+            return no("`deletion_grace` must be 90 days or less.");
         }
         if self.refresh_grace > 10 * MINUTE {
             return no("`refresh_grace` must be 10 minutes or less.");

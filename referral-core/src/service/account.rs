@@ -1,12 +1,16 @@
-//! Changes of the own account that need a one-time code, and their counterparts for the host.
+//! Deletion of the own account with a one-time code, and its counterparts for the host and after a grace period.
 
 use std::sync::Arc;
 
-use super::{Inner, ReferralService, code_requests::OpenCodeRequest, send_code::SendCode};
+use time::OffsetDateTime;
+
+use super::{
+    Inner, ReferralService, code_requests::OpenCodeRequest, gate::with_sources, send_code::SendCode,
+};
 use crate::{
     audit::{Actor, AuditContext},
     error::{Error, refusal::Refusal},
-    events::{CodeRefused, Event, SessionEnd, SessionEnded},
+    events::{CodeRefused, DeletionScheduled, Event, SessionEnd, SessionEnded},
     otp::{
         challenge::ChallengeId, code::CodeInput, code_request::CodeRequestKind, purpose::CodePurpose,
         redemption::Redemption,
@@ -16,10 +20,17 @@ use crate::{
     sms::locale::Locale,
     user::{
         User, UserId,
-        deletion::{DeletedUser, DeletionRequest},
+        deletion::{DeletedUser, DeletionRequest, DueDeletion},
         phone::PhoneNumber,
     },
 };
+
+/// Number of users that one query returns whose grace period has ended.
+const DUE_BATCH: u32 = 100;
+
+/// Number of users that [`ReferralService::run_maintenance`] deletes after their grace period, so that its other
+/// tasks do not wait long.
+const MAX_DUE: u64 = 1_000;
 
 /// Request for a code that deletes the own account.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +91,16 @@ impl DeleteAccount {
     }
 }
 
+/// Result of the deletion of the own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccountDeletion {
+    /// Number of sessions that the deletion has ended.
+    pub ended_sessions: u64,
+    /// Time at which the account is deleted unless the user signs in before. `None` if it is deleted.
+    pub deletion_at: Option<OffsetDateTime>,
+}
+
 impl ReferralService {
     /// Sends a code that deletes the account of the current user to the phone of the user. No other code
     /// deletes the account, and this code is not valid for a sign-in. It counts for the same limits as a code
@@ -102,7 +123,11 @@ impl ReferralService {
     }
 
     /// Deletes the account of the current user with a code of
-    /// [`send_deletion_code`](Self::send_deletion_code). Returns the number of sessions that this has ended.
+    /// [`send_deletion_code`](Self::send_deletion_code).
+    ///
+    /// With a [grace period](crate::policy::Policy::deletion_grace), only the sessions end. The user signs in to
+    /// cancel the deletion. Otherwise [`run_maintenance`](Self::run_maintenance) deletes the account after the
+    /// grace period.
     ///
     /// The phone, the email address, the names, the external id, the metadata and the sessions are erased.
     /// The user is not found by its id or phone, and appears in no list. The phone can sign up as a new user.
@@ -119,7 +144,7 @@ impl ReferralService {
         &self,
         current_user: &CurrentUser,
         request: DeleteAccount,
-    ) -> Result<u64, Error> {
+    ) -> Result<AccountDeletion, Error> {
         let DeleteAccount { code, challenge, client } = request;
         let User { id, phone, .. } = current_user.user.clone();
         let purpose = CodePurpose::DeleteUser(id);
@@ -129,16 +154,18 @@ impl ReferralService {
             user: id,
             now: redemption.now,
             redemption: Some(redemption),
+            only_if_due: false,
             audit,
             peppers: Arc::clone(&self.secrets().peppers),
         };
         let service = self.clone();
         let deleted = self.complete(async move { service.perform_deletion(request).await }).await?;
-        Ok(deleted.ended_sessions.len() as u64)
+        let ended_sessions = deleted.ended_sessions.len() as u64;
+        Ok(AccountDeletion { ended_sessions, deletion_at: deleted.scheduled_at })
     }
 
-    /// Deletes a user without a code, for the host itself, as [`delete_account`](Self::delete_account) does.
-    /// Returns the user as before.
+    /// Deletes a user without a code and without a grace period, for the host itself, as
+    /// [`delete_account`](Self::delete_account) does. Returns the user as before.
     ///
     /// # Errors
     ///
@@ -154,10 +181,49 @@ impl ReferralService {
         audit: Option<AuditContext>,
     ) -> Result<User, Error> {
         let peppers = Arc::clone(&self.secrets().peppers);
-        let request = DeletionRequest { user: id, now: self.now(), redemption: None, audit, peppers };
+        let now = self.now();
+        let request = DeletionRequest { user: id, now, redemption: None, only_if_due: false, audit, peppers };
         let service = self.clone();
         let deleted = self.complete(async move { service.perform_deletion(request).await }).await?;
         Ok(deleted.user)
+    }
+
+    /// Deletes the users whose grace period has ended. Returns their number. A user that cannot be deleted does
+    /// not keep the others.
+    pub(super) async fn delete_due_users(&self) -> Result<u64, Error> {
+        let (now, mut deleted, mut after) = (self.now(), 0, None);
+        while deleted < MAX_DUE {
+            let due = self.inner.storage.users_to_delete(now, after.as_ref(), DUE_BATCH).await?;
+            for DueDeletion { user, .. } in &due {
+                match self.delete_due_user(*user).await {
+                    Ok(()) => deleted += 1,
+                    // The user has signed in, or another process has deleted the user.
+                    Err(Error::Refused(Refusal::UserNotFound)) => {}
+                    Err(error) => {
+                        let error = with_sources(&error);
+                        tracing::warn!(%user, error, "failed to delete user after the grace period");
+                    }
+                }
+            }
+            if due.len() < DUE_BATCH as usize {
+                break;
+            }
+            after = due.last().copied();
+        }
+        Ok(deleted)
+    }
+
+    async fn delete_due_user(&self, user: UserId) -> Result<(), Error> {
+        let request = DeletionRequest {
+            user,
+            now: self.now(),
+            redemption: None,
+            only_if_due: true,
+            audit: Some(self.audit_context(Actor::User(user), None)),
+            peppers: Arc::clone(&self.secrets().peppers),
+        };
+        let service = self.clone();
+        self.complete(async move { service.perform_deletion(request).await.map(drop) }).await
     }
 
     async fn perform_deletion(&self, request: DeletionRequest) -> Result<DeletedUser, Error> {
@@ -175,14 +241,24 @@ impl ReferralService {
                 return Err(error);
             }
         };
-        if let Some(record) = record {
-            // The records of the phone are erased.
-            record.discard();
-        }
-        self.inner.code_requests.forget(&request.phone_hashes(&deleted.user));
-        self.emit(Event::UserDeleted(deleted.user.clone())).await;
+        let user = deleted.user.id;
+        let reason = if let Some(deletion_at) = deleted.scheduled_at {
+            if let Some(record) = record {
+                record.finish_redeeming(Ok(&deleted));
+            }
+            self.emit(Event::DeletionScheduled(DeletionScheduled { user, deletion_at })).await;
+            SessionEnd::DeletionScheduled
+        } else {
+            if let Some(record) = record {
+                // The records of the phone are erased.
+                record.discard();
+            }
+            self.inner.code_requests.forget(&request.phone_hashes(&deleted.user));
+            self.emit(Event::UserDeleted(deleted.user.clone())).await;
+            SessionEnd::UserDeleted
+        };
         for session in &deleted.ended_sessions {
-            let (user, session, reason) = (deleted.user.id, *session, SessionEnd::UserDeleted);
+            let session = *session;
             self.emit(Event::SessionEnded(SessionEnded { user, session, reason })).await;
         }
         self.emit_audited(deleted.audit.as_ref()).await;

@@ -272,7 +272,10 @@ impl ReferralService {
     /// Emits the events of a user that a storage has changed in a transaction of the host. Call it after the
     /// commit.
     pub async fn emit_user_changed(&self, changed: &ChangedUser) {
-        let ChangedUser { user, session_end, ended_sessions, audit } = changed;
+        let ChangedUser { user, session_end, ended_sessions, deletion_canceled, audit } = changed;
+        if *deletion_canceled {
+            self.emit(Event::DeletionCanceled(user.id)).await;
+        }
         for session in ended_sessions {
             let (user, session) = (user.id, *session);
             let reason = session_end.unwrap_or(SessionEnd::EndedByStaff);

@@ -158,7 +158,7 @@ impl Drop for Place<'_> {
 }
 
 /// Returns the error with its sources as one text.
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -68,13 +68,15 @@ impl ReferralService {
         shared_settings::of(&secrets.tokens.issuer, &secrets.tokens.audience, &self.inner.policy)
     }
 
-    /// Deletes expired rows, checks whether the service is under attack, [writes the records of
+    /// Deletes expired rows, and users whose [grace period](crate::policy::Policy::deletion_grace) has ended, checks
+    /// whether the service is under attack, [writes the records of
     /// requests](Self::flush_code_requests), and [measures the clock](Self::measure_clock). Call it about
-    /// every minute in each process. Returns the number of deleted rows.
+    /// every minute in each process. Returns the number of deleted rows and users.
     ///
     /// # Errors
     ///
-    /// [`Error::Storage`] if the storage fails to check for an attack or to delete rows. A failure to measure
+    /// [`Error::Storage`] if the storage fails to check for an attack, to delete rows or to find users. A failure
+    /// to delete a user is logged as a warning. A failure to measure
     /// the clock or to compare the settings is logged as a warning.
     pub async fn run_maintenance(&self) -> Result<u64, Error> {
         if let Err(error) = self.measure_clock().await {
@@ -106,9 +108,10 @@ impl ReferralService {
             let batch = self.inner.storage.delete_expired(&retention).await?;
             deleted += batch;
             if batch < u64::from(BATCH_SIZE) {
-                return Ok(deleted);
+                break;
             }
         }
+        Ok(deleted + self.delete_due_users().await?)
     }
 
     /// Writes the records of requests that wait in memory, and closes the resources of the storage. Call it

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use super::{Inner, ReferralService, Secrets, gate::ForGate};
 use crate::{
-    audit::Actor,
+    audit::{Actor, AuditAction, AuditEntryId},
     clock::to_seconds,
     error::{Error, refusal::Refusal},
     events::{Event, PhoneDetached, SessionEnd, SessionEnded, SignInRefused, UserSignedIn},
@@ -144,7 +144,8 @@ pub struct SignedIn {
 }
 
 impl ReferralService {
-    /// Signs in with a code. Creates the user if the phone is new.
+    /// Signs in with a code. Creates the user if the phone is new. Cancels the scheduled deletion of the user, if
+    /// there is one.
     ///
     /// # Errors
     ///
@@ -206,10 +207,14 @@ impl ReferralService {
         let (user, session) = (stored.user.id, stored.session.id);
         let route = stored.gateway.map(|gateway| MessageRoute::new(gateway, &attempt.phone));
         self.emit(Event::UserSignedIn(UserSignedIn { user, session, address, route })).await;
+        if stored.audit.as_ref().is_some_and(|entry| entry.action == AuditAction::DeletionCanceled) {
+            self.emit(Event::DeletionCanceled(user)).await;
+        }
         for session in stored.ended_sessions {
             let reason = SessionEnd::SessionLimit;
             self.emit(Event::SessionEnded(SessionEnded { user, session, reason })).await;
         }
+        self.emit_audited(stored.audit.as_ref()).await;
         let tokens = secrets.sign(&stored.session)?;
         Ok(SignedIn {
             expires_in: self.expires_in(&tokens),
@@ -259,6 +264,7 @@ impl ReferralService {
             counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),
+            audit: AuditEntryId(random.time_ordered_uuid(now)),
             session_expires_at: to_seconds(now) + policy.session_lifetime,
             issued: self.new_tokens(now, secrets),
             claims: self.inner.claims.clone(),

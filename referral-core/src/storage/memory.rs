@@ -20,7 +20,7 @@ use super::{
     AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, AuditPage, AuditQuery, AuditStorage,
     ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites, ChangedPhone, ChangedUser,
     CodeRequest, CodeRequestView, CounterUpdate, DailyCounts, Decided, Decision, DeletedUser,
-    DeletionRequest, DeliveryFacts, DeliveryTransition, DeliveryUpdate, GlobalCounterFacts,
+    DeletionRequest, DeliveryFacts, DeliveryTransition, DeliveryUpdate, DueDeletion, GlobalCounterFacts,
     GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome, KeyRegistration, MaintenanceStorage,
     PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts,
     RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInFacts,
@@ -159,6 +159,7 @@ impl ChallengeStorage for MemoryStorage {
                 session,
                 kept_sessions,
                 counters,
+                audit,
             } => {
                 state.put_challenge(challenge);
                 if let Some(detached) = detached {
@@ -173,6 +174,7 @@ impl ChallengeStorage for MemoryStorage {
                 }
                 state.sessions.insert(session.id, session);
                 state.count(counters);
+                state.record(audit);
             }
         }
         Ok(outcome.map(|outcome| outcome.with_ended_sessions(ended_sessions)))
@@ -368,6 +370,15 @@ impl UserStorage for MemoryStorage {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         Ok(self.lock().delete_user(request))
+    }
+
+    async fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: u32,
+    ) -> Result<Vec<DueDeletion>> {
+        Ok(self.lock().users_to_delete(now, after, limit as usize))
     }
 
     async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {

@@ -1,12 +1,12 @@
 //! Storage of users and their invitations.
 
 use async_trait::async_trait;
-use time::Date;
+use time::{Date, OffsetDateTime};
 
 use super::{
-    AddUserRequest, AddedUser, ChangedPhone, ChangedUser, Decided, DeletedUser, DeletionRequest, ImportBatch,
-    ImportOutcome, PhoneChangeRequest, ProfileEdit, ProfileOutcome, Result, StoredPage, UserChangeRequest,
-    UserQuery, UserRecord, UserWithInvited,
+    AddUserRequest, AddedUser, ChangedPhone, ChangedUser, Decided, DeletedUser, DeletionRequest, DueDeletion,
+    ImportBatch, ImportOutcome, PhoneChangeRequest, ProfileEdit, ProfileOutcome, Result, StoredPage,
+    UserChangeRequest, UserQuery, UserRecord, UserWithInvited,
 };
 use crate::{
     error::refusal::Refusal,
@@ -85,7 +85,22 @@ pub trait UserStorage: Send + Sync + 'static {
     ///   [`AuditEntry::erased`](crate::audit::AuditEntry::erased).
     ///
     /// Counters stay, because their limits also apply after the deletion.
+    ///
+    /// [`DeletionWrites::Schedule`](super::DeletionWrites::Schedule) erases nothing: it stores
+    /// [`User::deletion_at`], ends all sessions, and keeps the challenges. Until a sign-in or
+    /// [`change_user`](Self::change_user) clears [`User::deletion_at`], [`users_to_delete`](Self::users_to_delete)
+    /// returns the user after that time. A sign-in whose facts have another [`User::deletion_at`] than the stored
+    /// user starts again.
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser>;
+
+    /// Returns users whose [`User::deletion_at`] is at or before `now`, in ascending order of the time and then
+    /// of the id. They start after the one in `after`, and are at most `limit`.
+    async fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: u32,
+    ) -> Result<Vec<DueDeletion>>;
 
     /// Changes the phone of a user, and ends all sessions of the user except
     /// [`PhoneChangeRequest::session`]. The counted attempt of a wrong code is committed as well.

@@ -66,6 +66,7 @@ fn user() -> User {
         phone_detached_at: Some(NOW),
         external_id: ExternalId::parse("a|1").ok(),
         metadata: r#"{"plan":{"name":"gold","price":1.5}}"#.parse().expect("valid"),
+        deletion_at: Some(NOW),
     }
 }
 
@@ -76,9 +77,14 @@ fn users_and_invitations_round_trip() {
     assert_eq!(serialized["date_joined"], MICROS);
     assert_eq!(serialized["last_login"], MICROS);
     assert_eq!(serialized["metadata"], json!({"plan": {"name": "gold", "price": 1.5}}));
-    let new = User { invited_by: None, email: None, first_name: None, last_login: None, ..user() };
+    assert_eq!(serialized["deletion_at"], MICROS);
+    let absent = User { invited_by: None, email: None, first_name: None, last_login: None, ..user() };
+    let new = User { deletion_at: None, ..absent };
     let mut serialized = assert_round_trip(&User { external_id: None, ..new.clone() });
-    serialized.as_object_mut().expect("a map").retain(|key, _| !matches!(&**key, "external_id" | "metadata"));
+    serialized
+        .as_object_mut()
+        .expect("a map")
+        .retain(|key, _| !matches!(&**key, "external_id" | "metadata" | "deletion_at"));
     let former = User { external_id: None, metadata: Metadata::default(), ..new };
     assert_eq!(from_value::<User>(serialized).expect("the form before these fields"), former);
     for via in AcceptedVia::ALL {

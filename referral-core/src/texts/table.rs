@@ -363,6 +363,11 @@ texts! {
         ru "Значение имеет неверный тип. Передайте `true` или `false`."
         kk "Мәннің түрі дұрыс емес. `true` немесе `false` жіберіңіз."
     }
+    NullExpected = "wrong_type.null" {
+        en "This field can only be cleared. Send `null`."
+        ru "Это поле можно только очистить. Передайте `null`."
+        kk "Бұл өрісті тек тазалауға болады. `null` жіберіңіз."
+    }
     UnknownField = "unknown_field" {
         en "This field is unknown or cannot be set. Remove it."
         ru "Это поле неизвестно, или его нельзя задать. Уберите его."

@@ -45,6 +45,8 @@ pub struct UserChange {
     /// Phone. `Some(None)` detaches the phone: the user stays, cannot sign in, and is in no list. Both end the
     /// sessions of the user. The phone must not sign in as another user: detach it from that user before.
     pub phone: Option<Option<PhoneNumber>>,
+    /// `true` cancels the scheduled deletion of the user, if there is one.
+    pub cancels_deletion: bool,
 }
 
 /// Request to change a user, for [`UserStorage::change_user`](crate::storage::UserStorage::change_user).
@@ -116,6 +118,8 @@ pub struct ChangedUser {
     pub session_end: Option<SessionEnd>,
     /// Sessions that were ended, in any order. The storage sets them.
     pub ended_sessions: Vec<SessionId>,
+    /// `true` if the change has canceled the scheduled deletion of the user.
+    pub deletion_canceled: bool,
     /// Entry that was added to the audit log.
     pub audit: Option<AuditEntry>,
 }
@@ -236,6 +240,7 @@ impl UserChangeRequest {
             staff_role: staff_role.unwrap_or(before.staff_role),
             external_id: external_id.unwrap_or(before.external_id),
             metadata: metadata.unwrap_or(before.metadata),
+            deletion_at: before.deletion_at.filter(|_| !self.change.cancels_deletion),
             ..before
         };
         Ok((user, after, invitation))
@@ -270,8 +275,13 @@ impl UserChangeRequest {
 
     fn write(&self, before: &User, after: User, invitation: Option<InvitationWrite>) -> UserChangeDecision {
         if *before == after {
-            let changed =
-                ChangedUser { user: after, session_end: None, ended_sessions: Vec::new(), audit: None };
+            let changed = ChangedUser {
+                user: after,
+                session_end: None,
+                ended_sessions: Vec::new(),
+                deletion_canceled: false,
+                audit: None,
+            };
             return Decision { writes: UserChangeWrites::default(), outcome: Ok(changed) };
         }
         let session_end = if before.is_active && !after.is_active {
@@ -292,7 +302,9 @@ impl UserChangeRequest {
             ends_sessions: session_end.is_some(),
             audit: audit.clone(),
         };
-        let changed = ChangedUser { user: after, session_end, ended_sessions: Vec::new(), audit };
+        let deletion_canceled = before.deletion_at.is_some() && after.deletion_at.is_none();
+        let changed =
+            ChangedUser { user: after, session_end, ended_sessions: Vec::new(), deletion_canceled, audit };
         Decision { writes, outcome: Ok(changed) }
     }
 }

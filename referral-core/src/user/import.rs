@@ -282,8 +282,8 @@ impl Import {
 
 /// Checks that the user of a record is stored with the same data.
 ///
-/// The user may have signed in, or accepted an invitation, since the record was written. Neither is a
-/// difference.
+/// The user may have signed in, accepted an invitation, or scheduled or canceled the deletion of the account
+/// since the record was written. None of them is a difference.
 fn compare(stored: &UserRecord, record: &UserRecord) -> Result<(), ImportRejection> {
     let mut differences = match (&stored.user, &record.user) {
         (RecordedUser::Present(stored), RecordedUser::Present(user)) => differences(stored, user),
@@ -326,6 +326,7 @@ fn differences(stored: &User, user: &User) -> Vec<&'static str> {
         phone_detached_at,
         external_id,
         metadata,
+        deletion_at: _,
     } = user;
     [
         ("phone", stored.phone != *phone),

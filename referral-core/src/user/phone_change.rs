@@ -106,9 +106,9 @@ impl PhoneChangeRequest {
     #[must_use]
     pub fn decide(&self, facts: &PhoneChangeFacts) -> PhoneChangeDecision {
         // The request was authenticated before these facts were loaded. After a concurrent change of the
-        // phone, the session of this request has ended.
-        let is_same = |user: &&User| user.is_active && user.has_phone() && user.phone == self.old;
-        let user = facts.user.as_ref().filter(is_same);
+        // phone or deletion of the account, the session of this request has ended.
+        let has_session = |user: &&User| user.is_active && user.has_phone() && user.deletion_at.is_none();
+        let user = facts.user.as_ref().filter(has_session).filter(|user| user.phone == self.old);
         let Some(user) = user else {
             return Decision::refuse(Refusal::TokenNotValid);
         };

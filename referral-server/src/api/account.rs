@@ -4,9 +4,10 @@ use std::str::FromStr;
 
 use poem_openapi::{Object, OpenApi, types::Example};
 use referral_core::{
-    ChallengeId, CurrentUser, DeleteAccount, EditProfile, Email, InviteCode, Name, ProfileChange,
-    ReferralService, SendDeletionCode,
+    AccountDeletion, ChallengeId, CurrentUser, DeleteAccount, EditProfile, Email, InviteCode, Name,
+    ProfileChange, ReferralService, SendDeletionCode,
 };
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         json_body::{Body, blank_or, nullable, text},
         json_response::Json,
         personal_data::PersonalDataFile,
-        sessions::Ended,
+        timestamp::Timestamp,
         user_views::UserWithInvited,
     },
     client_ip::Client,
@@ -130,6 +131,30 @@ impl Example for DeleteAccountRequest {
     }
 }
 
+/// A deletion of the account.
+#[derive(Object, Serialize)]
+#[oai(example)]
+struct DeletedAccount {
+    /// The number of sessions that this request ended. Their tokens are no longer valid.
+    ended: u64,
+    /// The time at which the account is deleted unless the user signs in before. Absent if the account is deleted.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deletion_at: Option<Timestamp>,
+}
+
+impl Example for DeletedAccount {
+    fn example() -> Self {
+        Self { ended: 1, deletion_at: None }
+    }
+}
+
+impl From<AccountDeletion> for DeletedAccount {
+    fn from(deletion: AccountDeletion) -> Self {
+        Self { ended: deletion.ended_sessions, deletion_at: deletion.deletion_at.map(Timestamp) }
+    }
+}
+
 pub(crate) struct AccountApi {
     pub(crate) referral: ReferralService,
 }
@@ -220,18 +245,22 @@ impl AccountApi {
     ///
     /// Invitations stay: the deleted user counts in the `invited_count` of their inviter, but is not in
     /// `invited`. The users that the deleted user invited keep their `invited_by_code`.
+    ///
+    /// If the operator has set a grace period, the sessions end, and the response has `deletion_at`, the time at
+    /// which the data are deleted. Until then, the user can sign in, which cancels the deletion, and other users
+    /// see the user as before.
     #[oai(path = "/current_user", method = "delete", operation_id = "deleteCurrentUser")]
     async fn delete(
         &self,
         Authorized(current_user): Authorized<CurrentUser>,
         Client(client): Client,
         mut body: Body<DeleteAccountRequest>,
-    ) -> Result<Json<Ended>, Problem> {
+    ) -> Result<Json<DeletedAccount>, Problem> {
         let code = body.fields.required("code", read_code);
         let challenge = body.fields.required("challenge_id", text(ChallengeId::from_str));
         body.fields.finish()?;
 
         let request = DeleteAccount::new(challenge?, code?).client(client);
-        Ok(Json(Ended { ended: self.referral.delete_account(&current_user, request).await? }))
+        Ok(Json(self.referral.delete_account(&current_user, request).await?.into()))
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         Refusals, Tag,
         bearer::Authorized,
         examples,
-        json_body::{Body, boolean, nullable, object, text},
+        json_body::{Body, boolean, null, nullable, object, text},
         json_response::Json,
         list_input::{check_texts, page_size},
         pagination::Links,
@@ -134,6 +134,9 @@ struct UserPatch {
     /// white space between values, and with at most 32 nested objects and arrays. Numbers must be integers of
     /// 64 bits or less than 2^53.
     metadata: Option<BTreeMap<String, Value>>,
+    /// Only `null`, which cancels the deletion that the user has scheduled.
+    #[oai(skip_serializing_if_is_none)]
+    deletion_at: Option<String>,
 }
 
 impl Example for UserPatch {
@@ -149,6 +152,7 @@ impl Example for UserPatch {
             staff_role: None,
             external_id: Some(examples::EXTERNAL_ID.into()),
             metadata: Some(examples::metadata()),
+            deletion_at: None,
         }
     }
 }
@@ -261,6 +265,7 @@ impl AdminApi {
         let staff_role = fields.optional("staff_role", nullable(text(StaffRole::from_str)));
         let external_id = fields.optional("external_id", nullable(text(ExternalId::parse)));
         let metadata = fields.optional("metadata", nullable(object(Metadata::new)));
+        let deletion_at = fields.optional("deletion_at", null);
         body.fields.finish()?;
 
         let change = UserChange {
@@ -273,6 +278,7 @@ impl AdminApi {
             staff_role: staff_role?,
             external_id: external_id?,
             metadata: metadata?.map(Option::unwrap_or_default),
+            cancels_deletion: deletion_at?.is_some(),
         };
         staff.change_user(UserId(id), change, reason?).await?;
         Ok(Json(staff.user(UserId(id)).await?.into()))

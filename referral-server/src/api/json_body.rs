@@ -145,6 +145,11 @@ pub(crate) fn token(value: &Value) -> Result<String, FieldError> {
     Ok(token)
 }
 
+/// Parses a JSON `null`, which clears a field.
+pub(crate) fn null(value: &Value) -> Result<(), FieldError> {
+    if value.is_null() { Ok(()) } else { Err(FieldError::new(ErrorCode::WrongType, Text::NullExpected)) }
+}
+
 /// Returns a parser that reads `null` as `None`.
 pub(crate) fn nullable<T>(
     read: impl FnOnce(&Value) -> Result<T, FieldError>,

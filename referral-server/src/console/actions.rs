@@ -29,17 +29,19 @@ pub(super) enum Action {
     ChangeRole,
     ChangePhone,
     Export,
+    CancelDeletion,
     Delete,
 }
 
 impl Action {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Block,
         Self::Unblock,
         Self::EndSessions,
         Self::ChangeRole,
         Self::ChangePhone,
         Self::Export,
+        Self::CancelDeletion,
         Self::Delete,
     ];
 
@@ -52,6 +54,7 @@ impl Action {
             Self::ChangeRole => "role",
             Self::ChangePhone => "phone",
             Self::Export => "export",
+            Self::CancelDeletion => "cancel_deletion",
             Self::Delete => "delete",
         }
     }
@@ -69,6 +72,7 @@ impl Action {
             Self::ChangeRole => "/admin/users/{id}/role/",
             Self::ChangePhone => "/admin/users/{id}/phone/",
             Self::Export => "/admin/users/{id}/export/",
+            Self::CancelDeletion => "/admin/users/{id}/cancel_deletion/",
             Self::Delete => "/admin/users/{id}/delete/",
         }
     }
@@ -83,6 +87,7 @@ impl Action {
         match self {
             Self::Block => user.is_active,
             Self::Unblock => !user.is_active,
+            Self::CancelDeletion => user.deletion_at.is_some(),
             Self::EndSessions | Self::ChangeRole | Self::ChangePhone | Self::Export | Self::Delete => true,
         }
     }
@@ -95,6 +100,7 @@ impl Action {
             Self::ChangeRole => t.change_role(),
             Self::ChangePhone => t.change_phone(),
             Self::Export => t.export_data(),
+            Self::CancelDeletion => t.cancel_deletion(),
             Self::Delete => t.delete(),
         }
     }
@@ -108,6 +114,7 @@ impl Action {
             Self::ChangeRole => t.change_role_text(),
             Self::ChangePhone => t.change_phone_text(),
             Self::Export => t.export_data_text(),
+            Self::CancelDeletion => t.cancel_deletion_text(),
             Self::Delete => t.delete_text(),
         }
     }
@@ -183,6 +190,7 @@ impl Visit {
                     phone.map(|phone| self.referral().parse_phone(phone)).transpose().map_err(invalid)?;
                 UserChange { phone: Some(phone), ..UserChange::default() }
             }
+            Action::CancelDeletion => UserChange { cancels_deletion: true, ..UserChange::default() },
             Action::EndSessions => {
                 administration.end_sessions(user.id, reason).await?;
                 return Ok(None);
@@ -327,6 +335,7 @@ impl Visit {
             Some("end_sessions") => t.sessions_ended_done(),
             Some("role") => t.role_changed_done(),
             Some("phone") => t.phone_changed_done(),
+            Some("cancel_deletion") => t.deletion_canceled_done(),
             Some("delete") => t.deleted_done(),
             Some("unlock") => t.unlocked_done(),
             Some("edit") => t.edited_done(),

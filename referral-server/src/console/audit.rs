@@ -200,6 +200,8 @@ fn action_text(t: Language, action: AuditAction) -> &'static str {
         AuditAction::UserAdded => t.action_user_added(),
         AuditAction::UserChanged => t.action_user_changed(),
         AuditAction::PhoneChanged => t.action_phone_changed(),
+        AuditAction::DeletionScheduled => t.action_deletion_scheduled(),
+        AuditAction::DeletionCanceled => t.action_deletion_canceled(),
         AuditAction::UserDeleted => t.action_user_deleted(),
         AuditAction::SessionsEnded => t.action_sessions_ended(),
         AuditAction::PhoneUnlocked => t.action_phone_unlocked(),
@@ -219,6 +221,7 @@ fn field_text(t: Language, field: &str) -> &str {
         "is_active" => t.active_field(),
         "external_id" => t.external_id(),
         "metadata" => t.metadata(),
+        "deletion_at" => t.deletion_at(),
         other => other,
     }
 }

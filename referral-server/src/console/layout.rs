@@ -153,6 +153,7 @@ impl Visit {
             @if let Some(role) = user.staff_role { span.label { (role_text(t, role)) } " " }
             @if !user.is_active { span.label.bad { (t.blocked()) } " " }
             @if !user.has_phone() { span.label.bad { (t.no_phone()) } " " }
+            @if user.deletion_at.is_some() { span.label.bad { (t.to_be_deleted()) } " " }
         }
     }
 

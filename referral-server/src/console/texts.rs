@@ -169,6 +169,8 @@ texts! {
     former_users = "Earlier accounts of the phone", "Прежние учётные записи телефона";
     former_users_text = "These accounts had the phone and lost it. To give it back to one of them, first detach it from this user.",
         "У этих учётных записей был этот телефон. Чтобы вернуть его одной из них, сначала отвяжите его от этого пользователя.";
+    deletion_at = "Deletion (UTC)", "Удаление (UTC)";
+    to_be_deleted = "to be deleted", "будет удалён";
     external_id = "External id", "Внешний id";
     metadata = "Metadata", "Метаданные";
     profile = "Profile", "Профиль";
@@ -266,6 +268,11 @@ texts! {
     no_role = "no role", "без роли";
     support = "support", "поддержка";
     admin = "admin", "администратор";
+    cancel_deletion = "Cancel the deletion", "Отменить удаление";
+    cancel_deletion_text = "The user has deleted the account, and the data are deleted at the end of the grace period. If you cancel \
+                            this, the account stays, and the user can sign in as before.",
+        "Пользователь удалил учётную запись, и данные будут удалены по окончании отсрочки. Если отменить удаление, учётная \
+         запись останется, и пользователь сможет войти как раньше.";
     delete = "Delete", "Удалить";
     delete_text = "All personal data and all sessions are deleted for ever. The invitations and the counts of others stay. Do not \
                    enter personal data as the reason.",
@@ -292,6 +299,7 @@ texts! {
     sessions_ended_done = "The sessions have ended.", "Сеансы завершены.";
     role_changed_done = "The role is changed.", "Роль изменена.";
     phone_changed_done = "The phone is changed.", "Телефон изменён.";
+    deletion_canceled_done = "The deletion is canceled.", "Удаление отменено.";
     deleted_done = "The user is deleted.", "Пользователь удалён.";
     unlocked_done = "The phone is unlocked.", "Ограничения с телефона сняты.";
     edited_done = "The changes are saved.", "Изменения сохранены.";
@@ -341,6 +349,8 @@ texts! {
     action_user_added = "staff added", "добавлен сотрудник";
     action_user_changed = "user changed", "пользователь изменён";
     action_phone_changed = "phone changed", "телефон изменён";
+    action_deletion_scheduled = "deletion scheduled", "удаление запланировано";
+    action_deletion_canceled = "deletion canceled", "удаление отменено";
     action_user_deleted = "user deleted", "пользователь удалён";
     action_sessions_ended = "sessions ended", "сеансы завершены";
     action_phone_unlocked = "phone unlocked", "ограничения сняты";

@@ -87,6 +87,7 @@ impl Visit {
                     dt { (t.email()) } dd { (text(user.email.as_ref().map(|email| email.as_str().to_owned()))) }
                     dt { (t.invite_code()) } dd { code { (user.invite_code) } }
                     dt { (t.state()) } dd { @if user.is_active { (t.active()) } @else { (t.blocked()) } }
+                    @if let Some(time) = user.deletion_at { dt { (t.deletion_at()) } dd { (show_time(time)) } }
                     dt { (t.joined()) } dd { (show_time(user.date_joined)) }
                     dt { (t.last_login()) }
                     dd { @match user.last_login { Some(time) => { (show_time(time)) } None => { (t.never()) } } }

@@ -1,10 +1,14 @@
 //! Tests of the deletion of the own account.
 
+use std::time::Duration;
+
 use referral_core::policy::Policy;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{ANNA, BORIS, MINUTE, Response, Service, SignedIn, VERA};
+use crate::service::{ANNA, BORIS, MINUTE, Response, Service, SignedIn, VERA, with_grace};
+
+const DAY: Duration = Duration::from_hours(24);
 
 const CURRENT_USER: &str = "/users/current_user/";
 const SEND_DELETION_CODE: &str = "/users/current_user/deletion/send_code/";
@@ -20,6 +24,10 @@ async fn send_deletion_code(service: &Service, signed_in: &SignedIn) -> Value {
 
 async fn delete(service: &Service, signed_in: &SignedIn, body: &Value) -> Response {
     send(service, Method::DELETE, CURRENT_USER, &signed_in.access, body).await
+}
+
+async fn start_with_grace() -> Service {
+    Service::with_policy(with_grace(7 * DAY)).await
 }
 
 /// Returns the body that redeems a code.
@@ -67,6 +75,47 @@ async fn a_deleted_account_is_gone_and_its_phone_can_sign_up_again() {
     let again = service.enter(BORIS, None).await;
     assert_ne!(again.id, boris.id);
     assert_eq!(again.body["created"], true);
+}
+
+#[tokio::test]
+async fn an_account_is_deleted_at_the_end_of_its_grace_period() {
+    let service = start_with_grace().await;
+    let [anna, boris] = [service.enter(ANNA, None).await, service.enter(BORIS, None).await];
+    let deleted = service.client.delete_account(&boris).await;
+    assert_eq!(deleted["ended"], 1);
+    let deletion_at = deleted["deletion_at"].as_str().expect("a time");
+    assert!(deletion_at.starts_with("2026-11-29T10:15:30."), "{deletion_at}");
+    service.client.get(CURRENT_USER, &boris.access).await.assert_problem(401, "token_not_valid");
+    let refresh = json!({ "refresh": boris.refresh });
+    let refreshed = service.client.post("/auth/jwt/refresh/", &refresh).await;
+    refreshed.assert_problem(401, "token_not_valid");
+
+    // Other users see the user, and not the time of the deletion.
+    let by_id = format!("/users/{}/", boris.id);
+    let seen = service.client.get(&by_id, &anna.access).await.ok();
+    assert_eq!((&seen["phone"], seen.get("deletion_at")), (&json!(BORIS), None));
+    service.clock.advance((7 * DAY).saturating_sub(MINUTE));
+    service.referral.run_maintenance().await.expect("maintained");
+    let anna = service.enter(ANNA, None).await;
+    service.client.get(&by_id, &anna.access).await.ok();
+    service.clock.advance(MINUTE);
+    service.referral.run_maintenance().await.expect("maintained");
+    service.client.get(&by_id, &anna.access).await.assert_problem(404, "not_found");
+    let again = service.enter(BORIS, None).await;
+    assert_eq!(again.body["created"], true);
+}
+
+#[tokio::test]
+async fn a_sign_in_in_the_grace_period_keeps_the_account() {
+    let service = start_with_grace().await;
+    let boris = service.enter(BORIS, None).await;
+    service.client.delete_account(&boris).await;
+    service.clock.advance((7 * DAY).saturating_sub(MINUTE));
+    let again = service.enter(BORIS, None).await;
+    assert_eq!((&again.id, &again.body["created"]), (&boris.id, &json!(false)));
+    service.clock.advance(2 * MINUTE);
+    service.referral.run_maintenance().await.expect("maintained");
+    service.client.get(CURRENT_USER, &again.access).await.ok();
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Tests of the endpoints for staff, and of the data of the host in responses.
 
+use std::time::Duration;
+
 use referral_core::{
     CreateUser, PhoneNumber, StaffRole, UserId,
     policy::{Policy, Visibility},
@@ -7,7 +9,7 @@ use referral_core::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{ANNA, BORIS, Response, Service, SignedIn, VERA};
+use crate::service::{ANNA, BORIS, Response, Service, SignedIn, VERA, with_grace};
 
 /// Signs in a member of staff.
 async fn staff(service: &Service) -> SignedIn {
@@ -83,6 +85,7 @@ async fn all_invalid_fields_of_an_update_are_reported() {
         ("staff_role", "invalid_role", vec![json!("owner"), json!(""), json!("Admin")]),
         ("staff_role", "wrong_type", vec![json!(true)]),
         ("invited_by_code", "invalid_invite_code", vec![json!(""), json!("A")]),
+        ("deletion_at", "wrong_type", vec![json!("2026-12-01T00:00:00Z"), json!(""), json!(false)]),
     ] {
         for value in values {
             let response = update(&service, &anna.id, &staff.access, &json!({ field: value })).await;
@@ -310,6 +313,40 @@ async fn deleted_user_leaves_no_personal_data_in_the_audit_log() {
         (&json!("user_deleted"), &json!("request 17"))
     );
     assert_eq!((&entries[1]["reason"], &entries[1]["changes"]), (&Value::Null, &json!([])));
+}
+
+#[tokio::test]
+async fn staff_see_and_cancel_a_scheduled_deletion() {
+    let grace = Duration::from_hours(24);
+    let service = Service::with_policy(with_grace(grace)).await;
+    let (anna, staff) = (service.enter(ANNA, None).await, staff(&service).await);
+    let user = format!("/admin/users/{}/", anna.id);
+    let deletion_at = async || service.client.get(&user, &staff.access).await.ok()["deletion_at"].clone();
+    assert_eq!(deletion_at().await, Value::Null);
+    let scheduled = service.client.delete_account(&anna).await["deletion_at"].clone();
+    assert!(scheduled.is_string(), "{scheduled}");
+    assert_eq!(deletion_at().await, scheduled);
+    update(&service, &anna.id, &staff.access, &json!({ "first_name": "Anna" })).await.ok();
+    assert_eq!(deletion_at().await, scheduled, "another change cancels nothing");
+
+    let updated = update(&service, &anna.id, &staff.access, &json!({ "deletion_at": null })).await.ok();
+    assert_eq!(updated["deletion_at"], Value::Null);
+    let log = entries(&service, &staff.access, &format!("user={}", anna.id)).await;
+    let actions: Vec<_> = log.iter().map(|entry| &entry["action"]).collect();
+    assert_eq!(actions, ["user_changed", "user_changed", "deletion_scheduled"]);
+    let change = json!([{ "field": "deletion_at", "before": log[2]["changes"][0]["after"], "after": null }]);
+    assert_eq!(log[0]["changes"], change);
+    assert_eq!((&log[2]["actor"], &log[2]["reason"]), (&json!(anna.id), &Value::Null));
+    service.clock.advance(grace);
+    service.referral.run_maintenance().await.expect("maintained");
+    let kept = service.enter(ANNA, None).await;
+    assert_eq!(kept.id, anna.id);
+
+    service.client.delete_account(&kept).await;
+    service.enter(ANNA, None).await;
+    let staff = service.enter(VERA, None).await;
+    let canceled = entries(&service, &staff.access, "action=deletion_canceled").await;
+    assert_eq!((canceled.len(), &canceled[0]["actor"]), (1, &json!(anna.id)));
 }
 
 #[tokio::test]

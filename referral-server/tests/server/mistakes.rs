@@ -127,6 +127,8 @@ const VALUES: &[Case] = &[
         &["--session-lifetime (REFERRAL_SESSION_LIFETIME)", "shorter than --refresh-lifetime ("],
     ),
     ("--refresh-grace 1h", &["--refresh-grace (REFERRAL_REFRESH_GRACE)", "10 minutes or less"]),
+    ("--deletion-grace 91d", &["--deletion-grace (REFERRAL_DELETION_GRACE)", "90 days or less"]),
+    ("--deletion-grace 30", &["--deletion-grace (", "a number with a unit"]),
     (
         "--failed-attempt-window 1h",
         &["--failed-attempt-window (REFERRAL_FAILED_ATTEMPT_WINDOW)", "1 to 366 days"],

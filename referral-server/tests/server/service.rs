@@ -225,6 +225,16 @@ impl Client {
         let user = self.get("/users/current_user/", &signed_in.access).await.ok();
         user["invite_code"].as_str().expect("a string").to_owned()
     }
+
+    /// Deletes the account of the current user with a code, and returns the response.
+    pub(crate) async fn delete_account(&self, signed_in: &SignedIn) -> Value {
+        let path = "/users/current_user/deletion/send_code/";
+        let request = self.request(Method::POST, path).bearer_auth(&signed_in.access).json(&json!({}));
+        let sent = self.send(request).await.ok();
+        let body = json!({ "code": sent["code"], "challenge_id": sent["challenge_id"] });
+        let request = self.request(Method::DELETE, "/users/current_user/").bearer_auth(&signed_in.access);
+        self.send(request.json(&body)).await.ok()
+    }
 }
 
 /// Checks the common properties of a response: its headers, the format of a problem, and that the document
@@ -341,3 +351,10 @@ impl SmsSender for Outbox {
 }
 
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
+
+/// Returns a policy with a grace period of deletions.
+pub(crate) fn with_grace(deletion_grace: Duration) -> Policy {
+    let mut policy = Policy::development();
+    policy.deletion_grace = deletion_grace;
+    policy
+}

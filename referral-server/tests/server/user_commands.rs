@@ -263,6 +263,28 @@ async fn a_phone_is_moved_between_users() {
 }
 
 #[tokio::test]
+async fn a_scheduled_deletion_is_shown_and_canceled() {
+    let directory = directory();
+    let directory = directory.path();
+    let program = Program::start(directory, &["--deletion-grace", "30d"]);
+    let anna = program.client.enter(ANNA, None).await;
+    assert_eq!(json_of(directory, &["users", "show", ANNA, "--json"])["deletion_at"], Value::Null);
+    let scheduled = program.client.delete_account(&anna).await["deletion_at"].clone();
+    let text = scheduled.as_str().expect("a time");
+    assert_eq!(json_of(directory, &["users", "show", ANNA, "--json"])["deletion_at"], text);
+    let shown = printed(directory, &["users", "show", ANNA]);
+    assert!(shown.contains("\nDeletion      20"), "{shown}");
+
+    let cancel = ["users", "cancel-deletion", ANNA, "--reason", "asked by phone"];
+    assert_eq!(printed(directory, &cancel), format!("canceled the deletion of {ANNA}\n"));
+    let again = printed(directory, &cancel);
+    assert_eq!(again, format!("canceled the deletion of {ANNA} (as before: nothing was changed)\n"));
+    assert!(!printed(directory, &["users", "show", ANNA]).contains("Deletion"));
+    let log = json_of(directory, &["audit", "--action", "deletion_scheduled", "--json"]);
+    assert_eq!(log["results"][0]["actor"], anna.id);
+}
+
+#[tokio::test]
 async fn a_change_needs_a_whole_value_and_a_reason() {
     let directory = directory();
     three(directory.path()).await;

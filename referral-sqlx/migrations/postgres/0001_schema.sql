@@ -69,8 +69,11 @@ CREATE TABLE referral.users (
     invited_count referral.count NOT NULL DEFAULT 0,
     external_id referral.external_id UNIQUE,
     metadata referral.metadata NOT NULL DEFAULT '{}',
+    -- Time at which the user is deleted unless the user signs in before.
+    deletion_at timestamptz,
     erased_at timestamptz,
     CHECK ((former_phone IS NULL) = (phone_detached_at IS NULL)),
+    CHECK (erased_at IS NULL OR deletion_at IS NULL),
     CHECK (
         CASE WHEN erased_at IS NULL THEN (phone IS NULL) = (former_phone IS NOT NULL)
         ELSE coalesce(phone, former_phone, email, first_name, last_name, external_id, staff_role) IS NULL
@@ -82,6 +85,7 @@ CREATE TABLE referral.users (
 
 CREATE INDEX users_staff ON referral.users (staff_role) WHERE staff_role IS NOT NULL;
 CREATE INDEX users_former_phone ON referral.users (former_phone, id) WHERE former_phone IS NOT NULL;
+CREATE INDEX users_to_delete ON referral.users (deletion_at, id) WHERE deletion_at IS NOT NULL;
 -- A list has no users without a phone.
 CREATE INDEX users_first_name ON referral.users (first_name, id) WHERE phone_detached_at IS NULL;
 CREATE INDEX users_last_name ON referral.users (last_name, id) WHERE phone_detached_at IS NULL;
@@ -431,8 +435,8 @@ CREATE TABLE referral.audit_log (
     actor uuid,
     action text COLLATE "C" NOT NULL CHECK (
         action IN (
-            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked',
-            'data_exported'
+            'user_added', 'user_changed', 'phone_changed', 'deletion_scheduled', 'deletion_canceled', 'user_deleted',
+            'sessions_ended', 'phone_unlocked', 'data_exported'
         )
     ),
     -- User that was changed.

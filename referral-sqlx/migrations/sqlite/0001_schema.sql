@@ -72,11 +72,14 @@ CREATE TABLE referral_users (
         AND instr(metadata, char(0)) = 0
         AND iif(json_valid(metadata), json_type(metadata), NULL) IS 'object'
     ),
+    -- Time at which the user is deleted unless the user signs in before.
+    deletion_at INTEGER,
     -- These columns are last, because they are long and only a search reads them.
     search_public TEXT NOT NULL,
     search_private TEXT NOT NULL,
     erased_at INTEGER,
     CHECK ((former_phone IS NULL) = (phone_detached_at IS NULL)),
+    CHECK (erased_at IS NULL OR deletion_at IS NULL),
     CHECK (iif(
         erased_at IS NULL,
         (phone IS NULL) = (former_phone IS NOT NULL),
@@ -87,6 +90,7 @@ CREATE TABLE referral_users (
 
 CREATE INDEX referral_users_staff ON referral_users (staff_role) WHERE staff_role IS NOT NULL;
 CREATE INDEX referral_users_former_phone ON referral_users (former_phone, id) WHERE former_phone IS NOT NULL;
+CREATE INDEX referral_users_to_delete ON referral_users (deletion_at, id) WHERE deletion_at IS NOT NULL;
 -- A list has no users without a phone. With the last column, it skips them without reading their rows.
 CREATE INDEX referral_users_first_name ON referral_users (first_name, id, phone_detached_at);
 CREATE INDEX referral_users_last_name ON referral_users (last_name, id, phone_detached_at);
@@ -385,8 +389,8 @@ CREATE TABLE referral_audit_log (
     actor BLOB CHECK (octet_length(actor) = 16),
     action TEXT NOT NULL CHECK (
         action IN (
-            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked',
-            'data_exported'
+            'user_added', 'user_changed', 'phone_changed', 'deletion_scheduled', 'deletion_canceled', 'user_deleted',
+            'sessions_ended', 'phone_unlocked', 'data_exported'
         )
     ),
     -- User that was changed.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     lease::{AnyLease, Lease},
     rows,
+    write::Write,
 };
 use crate::{
     error::{failure, unreadable},
@@ -34,6 +35,26 @@ pub(super) async fn add(lease: &mut AnyLease<'_>, entry: &AuditEntry) -> Result<
         .bind(entry.reason.as_ref().map(Reason::as_str))
         .bind(changes);
     lease.write_row(add).await
+}
+
+/// Adds an entry, as a step.
+pub(super) const PUSH_ENTRY: &str = "\
+    INSERT INTO referral.audit_log (id, at, actor, action, user_id, reason, changes) \
+    SELECT $1::uuid, $2::timestamptz, $3::uuid, $4, $5::uuid, $6, $7 WHERE $after RETURNING 1";
+
+/// Adds a step that adds an entry.
+pub(super) fn push(write: &mut Write, entry: &AuditEntry) -> Result<()> {
+    let changes = serde_json::to_string(&entry.changes).map_err(unreadable)?;
+    write
+        .step("audited", PUSH_ENTRY)
+        .bind(entry.id.0)
+        .bind(entry.at)
+        .bind(entry.actor.user().map(|id| id.0))
+        .bind(entry.action.as_str())
+        .bind(entry.user.map(|id| id.0))
+        .bind(entry.reason.as_ref().map(|reason| reason.as_str().to_owned()))
+        .bind(changes);
+    Ok(())
 }
 
 /// Builds the statement that reads the entries of a page, and one more if there are more.

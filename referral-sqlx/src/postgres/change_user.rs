@@ -94,7 +94,7 @@ async fn load(lease: &mut AnyLease<'_>, request: &UserChangeRequest) -> Result<U
 pub(super) const CHANGE_USER: &str = "\
     UPDATE referral.users SET email = $2, first_name = $3, last_name = $4, is_active = $5, staff_role = $6, \
                               external_id = $7, metadata = $8, phone = $9, former_phone = $10, \
-                              phone_detached_at = $11, last_active = $12 \
+                              phone_detached_at = $11, last_active = $12, deletion_at = $13 \
     WHERE id = $1 AND $after RETURNING 1";
 
 async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrites) -> Result<()> {
@@ -120,7 +120,8 @@ async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrite
         .bind(phone.map(PhoneNumber::as_str))
         .bind(former_phone.map(PhoneNumber::as_str))
         .bind(user.phone_detached_at)
-        .bind(user.last_active);
+        .bind(user.last_active)
+        .bind(user.deletion_at);
     match (before.has_phone(), user.has_phone()) {
         (true, true) if SearchKeys::of(before) != SearchKeys::of(user) => {
             bind_search_keys(write.step("searched", CHANGE_SEARCH_KEYS).bind(user.id.0), user);

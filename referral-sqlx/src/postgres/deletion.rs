@@ -1,10 +1,11 @@
-//! Deletion of users, of whom erased rows stay, in transactions that lock the user.
+//! Deletion of users, of whom erased rows stay, immediately or after a grace period, in transactions that lock the
+//! user.
 
 use referral_core::{
     Refusal, User,
     storage::{
-        AttemptWrites, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites, Redemption,
-        RedemptionFacts, Result, SessionSelection,
+        AttemptWrites, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites, DueDeletion,
+        Redemption, RedemptionFacts, Result, SessionSelection, StorageError,
     },
 };
 use sqlx::postgres::PgRow;
@@ -18,7 +19,7 @@ use super::{
     profiles::lock_user,
     rows, sessions,
     sign_in::push_challenge,
-    users::{has_other_admin, user_columns},
+    users::{has_other_admin, user_columns, with_limit},
     write::Write,
 };
 use crate::{error::failure, hook::Changes, rows::challenge_columns};
@@ -92,7 +93,7 @@ pub(super) async fn delete(
     lock_user(lease, request.user).await?;
     let facts = load(lease, request).await?;
     let Decision { writes, outcome } = request.decide(&facts);
-    let (mut ended_sessions, mut entry) = (Vec::new(), None);
+    let mut ended_sessions = Vec::new();
     match &writes {
         DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
             let mut write = Write::new();
@@ -102,6 +103,23 @@ pub(super) async fn delete(
             counters::push(&mut write, &facts.redemption.counters, counters);
             write.execute(lease).await?;
         }
+        DeletionWrites::Schedule { challenge, user, counters, audit } => {
+            let no_challenge = || StorageError::Failed("a deletion has no challenge to redeem".into());
+            let mut write = Write::new();
+            push_challenge(
+                &mut write,
+                facts.redemption.challenge.as_ref().ok_or_else(no_challenge)?,
+                challenge,
+            );
+            counters::push(&mut write, &facts.redemption.counters, counters);
+            write.execute(lease).await?;
+            let schedule = lease.query(SCHEDULE).bind(user.id.0).bind(user.deletion_at);
+            lease.write_row(schedule).await?;
+            ended_sessions = sessions::end(lease, user.id, SessionSelection::All, request.now).await?;
+            if let Some(entry) = audit {
+                audit::add(lease, entry).await?;
+            }
+        }
         DeletionWrites::Erase { user, counters, audit, code_requests: phones } => {
             counters::update(lease, &facts.redemption.counters, counters).await?;
             ended_sessions = sessions::end(lease, user.id, SessionSelection::All, request.now).await?;
@@ -109,13 +127,39 @@ pub(super) async fn delete(
             if let Some(entry) = audit {
                 audit::add(lease, entry).await?;
             }
-            entry.clone_from(audit);
             code_requests::delete(lease, phones).await?;
             lease.run_hook_for(Changes { deleted: Some(user), ..Changes::default() }).await?;
         }
     }
-    Ok(outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry }))
+    Ok(outcome.map(|deleted| deleted.with_ended_sessions(ended_sessions)))
 }
+
+/// Selects users whose deletion is due at `$1`, after the one with the time `$2` and the id `$3`, at most
+/// `{limit}`.
+pub(super) const USERS_TO_DELETE: &str = "\
+    SELECT id, deletion_at FROM referral.users \
+    WHERE deletion_at <= $1 AND (deletion_at, id) > ( \
+        coalesce($2, '-infinity'::timestamptz), coalesce($3, '00000000-0000-0000-0000-000000000000'::uuid) \
+    ) ORDER BY deletion_at, id LIMIT {limit}";
+
+/// Reads users whose deletion is due.
+pub(super) async fn users_to_delete(
+    lease: &mut Lease,
+    now: OffsetDateTime,
+    after: Option<&DueDeletion>,
+    limit: u32,
+) -> Result<Vec<DueDeletion>> {
+    let due = lease
+        .query(with_limit(USERS_TO_DELETE, limit))
+        .bind(now)
+        .bind(after.map(|due| due.deletion_at))
+        .bind(after.map(|due| due.user.0));
+    let due = lease.fetch_all(due).await.map_err(failure)?;
+    due.iter().map(rows::due_deletion).collect()
+}
+
+/// Sets the time of the deletion of a user.
+pub(super) const SCHEDULE: &str = "UPDATE referral.users SET deletion_at = $2 WHERE id = $1";
 
 pub(super) const DELETE_SESSIONS: &str = "DELETE FROM referral.sessions WHERE user_id = $1";
 
@@ -132,7 +176,7 @@ pub(super) const ERASE: &str = "\
     UPDATE referral.users SET phone = NULL, former_phone = NULL, phone_detached_at = NULL, email = NULL, \
                               first_name = NULL, last_name = NULL, external_id = NULL, metadata = '{}', \
                               staff_role = NULL, is_active = FALSE, last_login = NULL, last_active = NULL, \
-                              erased_at = $2 \
+                              deletion_at = NULL, erased_at = $2 \
     WHERE id = $1";
 
 async fn erase(lease: &mut Lease, user: &User, now: OffsetDateTime) -> Result<()> {

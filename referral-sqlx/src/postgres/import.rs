@@ -158,10 +158,11 @@ const START: &str = "SET LOCAL referral_import.is_running = 'true'; SET LOCAL gi
 pub(super) const ADD_USERS: &str = "\
     INSERT INTO referral.users (id, phone, invite_code, email, first_name, last_name, staff_role, is_active, \
                                 date_joined, last_login, external_id, metadata, erased_at, last_active, \
-                                former_phone, phone_detached_at) \
+                                former_phone, phone_detached_at, deletion_at) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
                          $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], \
-                         $13::timestamptz[], $14::timestamptz[], $15::text[], $16::timestamptz[])";
+                         $13::timestamptz[], $14::timestamptz[], $15::text[], $16::timestamptz[], \
+                         $17::timestamptz[])";
 
 pub(super) const ADD_SEARCH_KEYS: &str = "\
     INSERT INTO referral.user_search (user_id, public, private, ngrams) \
@@ -284,6 +285,7 @@ struct Users<'u> {
     last_active: Vec<Option<OffsetDateTime>>,
     former_phones: Vec<Option<&'u str>>,
     phone_detached_at: Vec<Option<OffsetDateTime>>,
+    deletion_at: Vec<Option<OffsetDateTime>>,
 }
 
 impl<'u> Users<'u> {
@@ -319,6 +321,7 @@ impl<'u> Users<'u> {
         self.metadata
             .push(present.map_or_else(|| Metadata::default().to_string(), |user| user.metadata.to_string()));
         self.erased_at.push(erased_at);
+        self.deletion_at.push(present.and_then(|user| user.deletion_at));
     }
 
     fn bind(self, statement: Statement<'u>) -> Statement<'u> {
@@ -339,5 +342,6 @@ impl<'u> Users<'u> {
             .bind(self.last_active)
             .bind(self.former_phones)
             .bind(self.phone_detached_at)
+            .bind(self.deletion_at)
     }
 }

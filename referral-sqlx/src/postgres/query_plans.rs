@@ -189,6 +189,7 @@ async fn frequent_statements_do_not_scan_tables() {
         deletion::DELETE_SESSIONS,
         deletion::DELETE_CHALLENGES,
         deletion::ERASE,
+        deletion::SCHEDULE,
         deletion::ERASE_AUDIT_ENTRIES,
         phone_change::LOCK_CHALLENGE,
         phone_change::PHONE_CHANGE_FACTS,
@@ -218,6 +219,7 @@ async fn frequent_statements_do_not_scan_tables() {
         assert!(!plan.contains("Seq Scan"), "{statement}:\n{plan}");
     }
     for (statement, index) in [
+        (deletion::USERS_TO_DELETE, "users_to_delete"),
         (maintenance::DELETE_CHALLENGES, "challenges_by_end"),
         (maintenance::DELETE_SESSIONS, "sessions_by_end"),
         (maintenance::DELETE_COUNTERS, "counters_by_end"),

@@ -10,6 +10,7 @@ use referral_core::{
 use uuid::Uuid;
 
 use super::{
+    audit,
     counters::{self, bind_keys, four_counters, global_counters},
     invitations,
     lease::{AnyLease, Lease},
@@ -158,7 +159,16 @@ async fn apply(
             write.execute(lease).await?;
             Ok(Vec::new())
         }
-        SignInWrites::SignIn { challenge, detached, user, invitation, session, kept_sessions, counters } => {
+        SignInWrites::SignIn {
+            challenge,
+            detached,
+            user,
+            invitation,
+            session,
+            kept_sessions,
+            counters,
+            audit,
+        } => {
             lease.begin_for_hook(user.added(), invitation.as_ref()).await?;
             if let Some(detached) = detached {
                 users::detach(lease, detached).await?;
@@ -175,13 +185,16 @@ async fn apply(
                     }
                     users::push_new(&mut write, user);
                 }
-                UserWrite::Change(user) => push_login(&mut write, user),
+                UserWrite::Change(user) => push_login(&mut write, facts.user.as_ref(), user),
             }
             if let Some(kept_sessions) = kept_sessions {
                 let delete = write.optional_step("deleted", DELETE_OLD_SESSIONS);
                 delete.bind(session.user.0).bind(i64::from(*kept_sessions)).bind(request.now);
             }
             push_session(&mut write, session);
+            if let Some(entry) = audit {
+                audit::push(&mut write, entry)?;
+            }
             let ended = if kept_sessions.is_some() {
                 let row = write.fetch(lease, ENDED_SESSIONS).await?;
                 rows::get::<Option<Vec<Uuid>>>(&row, "ended_sessions")?.unwrap_or_default()
@@ -218,19 +231,22 @@ pub(super) fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge
         .bind(i64::from(from.attempts_without_id));
 }
 
-/// Records the login of a user who still has the phone, and is as active and as much staff as before.
+/// Records the login of a user who still has the phone, and is as active and as much staff as before, and whose
+/// deletion is scheduled at the same time as before. Cancels the deletion. A column that does not change is not
+/// updated in its index.
 pub(super) const RECORD_LOGIN: &str = "\
-    UPDATE referral.users SET last_login = $2, last_active = $6 \
-    WHERE id = $1 AND is_active = $3 AND staff_role IS NOT DISTINCT FROM $4 AND phone = $5 AND $after RETURNING 1";
+    UPDATE referral.users SET last_login = $2, last_active = $6, deletion_at = NULL \
+    WHERE id = $1 AND is_active = $3 AND staff_role IS NOT DISTINCT FROM $4 AND phone = $5 \
+        AND deletion_at IS NOT DISTINCT FROM $7 AND $after RETURNING 1";
 
-fn push_login(write: &mut Write, user: &User) {
+fn push_login(write: &mut Write, before: Option<&User>, user: &User) {
     let record = write.step("login", RECORD_LOGIN);
     let record = record
         .bind(user.id.0)
         .bind(user.last_login)
         .bind(user.is_active)
         .bind(user.staff_role.map(StaffRole::as_str));
-    record.bind(user.phone.as_str()).bind(user.last_active);
+    record.bind(user.phone.as_str()).bind(user.last_active).bind(before.and_then(|user| user.deletion_at));
 }
 
 /// Deletes the sessions of a user except the newest `$2` of those that are active at `$3`.

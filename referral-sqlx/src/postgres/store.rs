@@ -16,7 +16,7 @@ use referral_core::{
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
-        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
+        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, DueDeletion,
         GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome, Invitee,
         KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
         RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting,
@@ -212,6 +212,15 @@ impl UserStorage for PostgresStorage {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         with_lease!(self.begin, lease => deletion::delete(&mut lease, request))
+    }
+
+    async fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: u32,
+    ) -> Result<Vec<DueDeletion>> {
+        with_lease!(self.lease, lease => deletion::users_to_delete(&mut lease, now, after, limit))
     }
 
     async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {

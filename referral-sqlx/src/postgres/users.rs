@@ -51,7 +51,7 @@ const LOCK_STAFF: &str = "SELECT 1 FROM referral.locks WHERE name = 'staff' FOR 
 pub(super) const HAS_OTHER_ADMIN: &str = "\
     SELECT EXISTS ( \
         SELECT 1 FROM referral.users \
-        WHERE staff_role = 'admin' AND is_active AND phone IS NOT NULL AND id <> $1 \
+        WHERE staff_role = 'admin' AND is_active AND phone IS NOT NULL AND deletion_at IS NULL AND id <> $1 \
     ) AS has_other_admin";
 
 /// Returns `true` if there is an active admin besides a user, who must be locked. Takes the lock for staff

@@ -18,6 +18,7 @@ use super::{
     users::{self, has_other_admin, user_columns},
     write_queue::Decide,
 };
+use crate::encoding::time_to_micros;
 
 /// Selects the user `$1`, the owners of the email address `$2`, the external id `$3`, the invite code `$4` and the
 /// phone `$5`, and whether there is another active admin.
@@ -86,7 +87,7 @@ impl Decide for UserChangeRequest {
 /// Changes all columns that [`UserChange`](referral_core::UserChange) has.
 pub(super) const CHANGE_ACCOUNT: &str = "\
     UPDATE referral_users SET is_active = $2, staff_role = $3, external_id = $4, metadata = $5, email = $6, \
-                     first_name = $7, last_name = $8 \
+                     first_name = $7, last_name = $8, deletion_at = $9 \
     WHERE id = $1";
 
 fn push_change(batch: &mut Batch, before: &User, after: &User) {
@@ -107,7 +108,8 @@ fn push_change(batch: &mut Batch, before: &User, after: &User) {
         .bind(after.metadata.to_string())
         .bind(after.email.as_ref().map(Email::as_str))
         .bind(after.first_name.as_ref().map(Name::as_str))
-        .bind(after.last_name.as_ref().map(Name::as_str));
+        .bind(after.last_name.as_ref().map(Name::as_str))
+        .bind(after.deletion_at.map(time_to_micros));
 }
 
 fn push_others(batch: &mut Batch, user: UserId, writes: &UserChangeWrites) -> Result<()> {

@@ -1,10 +1,10 @@
-//! Deletion of users, of whom erased rows stay.
+//! Deletion of users, of whom erased rows stay, immediately or after a grace period.
 
 use referral_core::{
     Refusal, User,
     storage::{
         AttemptWrites, Decided, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites,
-        Redemption, RedemptionFacts, Result, SessionSelection,
+        DueDeletion, Redemption, RedemptionFacts, Result, SessionSelection,
     },
 };
 use sqlx::sqlite::SqliteRow;
@@ -22,7 +22,7 @@ use super::{
     users::{self, has_other_admin, user_columns},
     write_queue::Decide,
 };
-use crate::{encoding::time_to_micros, hook::Changes, rows::challenge_columns};
+use crate::{encoding::time_to_micros, error::failure, hook::Changes, rows::challenge_columns};
 
 /// Selects the facts for a deletion: four counters, the state of the service, the challenge `$7` if it
 /// belongs to the phone `$6`, and the user `$8`.
@@ -80,13 +80,24 @@ impl Decide for Deletion {
             },
         };
         let Decision { writes, outcome } = request.decide(&facts);
-        let (mut ended_sessions, mut entry) = (Vec::new(), None);
+        let mut ended_sessions = Vec::new();
         match &writes {
             DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
                 if let Some(challenge) = challenge {
                     push_challenge(batch, challenge);
                 }
                 counters::push(batch, counters);
+            }
+            DeletionWrites::Schedule { challenge, user, counters, audit } => {
+                ended_sessions =
+                    sessions::end(connection, user.id, SessionSelection::All, request.now).await?;
+                push_challenge(batch, challenge);
+                let schedule = batch.push_update(SCHEDULE).bind(user.id.0);
+                schedule.bind(user.deletion_at.map(time_to_micros));
+                counters::push(batch, counters);
+                if let Some(entry) = audit {
+                    audit::push(batch, entry)?;
+                }
             }
             DeletionWrites::Erase { user, counters, audit, code_requests: phones } => {
                 ended_sessions =
@@ -97,14 +108,13 @@ impl Decide for Deletion {
                 if let Some(entry) = audit {
                     audit::push(batch, entry)?;
                 }
-                entry.clone_from(audit);
                 if let Some(hook) = hook {
                     let changes = Changes { deleted: Some(user), ..Changes::default() };
                     batch.write_changes_with_hook(connection, &hook, changes).await?;
                 }
             }
         }
-        Ok(outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry }))
+        Ok(outcome.map(|deleted| deleted.with_ended_sessions(ended_sessions)))
     }
 }
 
@@ -123,6 +133,28 @@ pub(super) async fn read(
     })
 }
 
+/// Selects users whose deletion is due at `$1`, after the one with the time `$2` and the id `$3`.
+pub(super) const USERS_TO_DELETE: &str = "\
+    SELECT id, deletion_at FROM referral_users WHERE deletion_at <= $1 AND (deletion_at, id) > ($2, $3) \
+    ORDER BY deletion_at, id LIMIT $4 + 0";
+
+/// Reads users whose deletion is due.
+pub(super) async fn users_to_delete(
+    connection: &mut Connection<'_>,
+    now: OffsetDateTime,
+    after: Option<&DueDeletion>,
+    limit: u32,
+) -> Result<Vec<DueDeletion>> {
+    let (time, id) =
+        after.map_or((i64::MIN, Uuid::nil()), |due| (time_to_micros(due.deletion_at), due.user.0));
+    let due = sqlx::query(USERS_TO_DELETE).bind(time_to_micros(now)).bind(time).bind(id).bind(limit);
+    let due = connection.fetch_all(due).await.map_err(failure)?;
+    due.iter().map(rows::due_deletion).collect()
+}
+
+/// Sets the time of the deletion of a user.
+pub(super) const SCHEDULE: &str = "UPDATE referral_users SET deletion_at = $2 WHERE id = $1";
+
 pub(super) const DELETE_SESSIONS: &str = "DELETE FROM referral_sessions WHERE user_id = $1";
 
 pub(super) const DELETE_CHALLENGES: &str = "DELETE FROM referral_challenges WHERE phone = $1";
@@ -135,7 +167,8 @@ pub(super) const ERASE_AUDIT_ENTRIES: &str =
 pub(super) const ERASE: &str = "\
     UPDATE referral_users SET phone = NULL, former_phone = NULL, phone_detached_at = NULL, email = NULL, \
                               first_name = NULL, last_name = NULL, external_id = NULL, metadata = '{}', \
-                              staff_role = NULL, is_active = 0, last_login = NULL, last_active = NULL, search_public = '', search_private = '', erased_at = $2 \
+                              staff_role = NULL, is_active = 0, last_login = NULL, last_active = NULL, \
+                              deletion_at = NULL, search_public = '', search_private = '', erased_at = $2 \
     WHERE id = $1";
 
 fn push_erasure(batch: &mut Batch, user: &User, now: OffsetDateTime) {

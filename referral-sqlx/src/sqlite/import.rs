@@ -144,10 +144,10 @@ const END: &str = "UPDATE referral_import SET is_running = 0";
 const ADD_USERS: &str = "\
     INSERT INTO referral_users (id, phone, invite_code, email, first_name, last_name, staff_role, is_active, \
                        date_joined, last_login, external_id, metadata, erased_at, search_public, search_private, \
-                       last_active, former_phone, phone_detached_at) \
+                       last_active, former_phone, phone_detached_at, deletion_at) \
     SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
-           value ->> 14, value ->> 15, value ->> 16, value ->> 17 \
+           value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18 \
     FROM json_each($1)";
 
 const ADD_NUMBERS: &str =
@@ -210,6 +210,7 @@ fn json_user(user: &RecordedUser) -> Value {
                 user.last_active.map(time_to_micros),
                 (!user.has_phone()).then_some(user.phone.as_str()),
                 user.phone_detached_at.map(time_to_micros),
+                user.deletion_at.map(time_to_micros),
             ])
         }
         RecordedUser::Erased(user) => json!([
@@ -228,6 +229,7 @@ fn json_user(user: &RecordedUser) -> Value {
             time_to_micros(user.erased_at),
             "",
             "",
+            null,
             null,
             null,
             null,

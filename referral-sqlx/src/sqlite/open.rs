@@ -420,8 +420,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn only_the_connection_that_writes_has_the_larger_cache() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut options = SqliteOptions::default();
-        options.write_cache = 5_000;
+        let options = SqliteOptions { write_cache: 5_000, ..SqliteOptions::default() };
         let store = SqliteStorage::open(&directory.path().join("referral.db"), &options).await;
         let store = store.expect("a new file");
         let written = store.writer.write(move |connection| {

@@ -73,6 +73,8 @@ async fn fixed_statements_use_their_indexes() {
         (deletion::DELETE_SESSIONS, &["referral_sessions_of_user (user_id=?)"]),
         (deletion::DELETE_CHALLENGES, &["referral_challenges_of_phone (phone=?)"]),
         (deletion::ERASE, &[BY_ID]),
+        (deletion::SCHEDULE, &[BY_ID]),
+        (deletion::USERS_TO_DELETE, &["referral_users_to_delete ((deletion_at,id)>(?,?) AND deletion_at<?)"]),
         (deletion::ERASE_AUDIT_ENTRIES, &["referral_audit_log_of_user (user_id=?)"]),
         (invitations::REMOVE_INVITATION, &["PRIMARY KEY (invitee=?)"]),
         (audit::USER_WITH_PHONE, &["(phone=?)"]),

@@ -43,6 +43,7 @@ struct JsonUser {
     invited_count: u64,
     external_id: Option<String>,
     metadata: String,
+    deletion_at: Option<i64>,
 }
 
 /// Reads the users of a row from a JSON array, in its order.
@@ -67,6 +68,7 @@ pub(super) fn users(row: &SqliteRow) -> Result<Vec<User>> {
             invited_count: user.invited_count,
             external_id: user.external_id.as_deref(),
             metadata: &user.metadata,
+            deletion_at: user.deletion_at.map(time_from_micros).transpose()?,
         };
         columns.parse()
     };

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
-    Hook,
+    Hook, audit,
     batch::{Batch, no_facts},
     connection::Connection,
     counters::{self, bind_keys, four_counters, global_counters},
@@ -146,6 +146,7 @@ fn push(batch: &mut Batch, writes: &SignInWrites) -> Result<()> {
             session,
             kept_sessions: _,
             counters,
+            audit,
         } => {
             push_challenge(batch, challenge);
             if let Some(detached) = detached {
@@ -167,6 +168,9 @@ fn push(batch: &mut Batch, writes: &SignInWrites) -> Result<()> {
             }
             sessions::push_new(batch, session);
             counters::push(batch, counters);
+            if let Some(entry) = audit {
+                audit::push(batch, entry)?;
+            }
         }
     }
     Ok(())
@@ -188,5 +192,6 @@ pub(super) fn push_challenge(batch: &mut Batch, challenge: &Challenge) {
         .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
 }
 
+/// Records the login of a user, which cancels a scheduled deletion.
 pub(super) const RECORD_LOGIN: &str =
-    "UPDATE referral_users SET last_login = $2, last_active = $3 WHERE id = $1";
+    "UPDATE referral_users SET last_login = $2, last_active = $3, deletion_at = NULL WHERE id = $1";

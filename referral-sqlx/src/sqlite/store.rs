@@ -15,20 +15,29 @@ use referral_core::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
         DailyCounts, Decided, Decision, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
-        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome, Invitee,
-        KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
-        RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting,
-        SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession,
-        UnlockRequest, UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
+        DueDeletion, GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome,
+        Invitee, KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit,
+        ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
+        SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage,
+        StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
     },
 };
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, code_requests, counters, daily_counts,
-    deletion::Deletion, disk, import, invitations, keys, list, maintenance, phone_change::PhoneChange,
-    profiles::Edit, sessions, sign_in::SignIn, users,
+    SqliteStorage,
+    add_user::AddUser,
+    audit,
+    batch::Batch,
+    challenges, code_requests, counters, daily_counts,
+    deletion::{self, Deletion},
+    disk, import, invitations, keys, list, maintenance,
+    phone_change::PhoneChange,
+    profiles::Edit,
+    sessions,
+    sign_in::SignIn,
+    users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -161,6 +170,15 @@ impl UserStorage for SqliteStorage {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         self.writer.decide(Deletion { request: request.clone(), hook: self.hook.clone() }).await
+    }
+
+    async fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: u32,
+    ) -> Result<Vec<DueDeletion>> {
+        deletion::users_to_delete(&mut *self.reader().await?, now, after, limit).await
     }
 
     async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {

@@ -30,7 +30,7 @@ macro_rules! has_other_admin {
     ($user:literal) => {
         concat!(
             "EXISTS (SELECT 1 FROM referral_users WHERE staff_role = 'admin' AND is_active \
-             AND phone IS NOT NULL AND id <> ",
+             AND phone IS NOT NULL AND deletion_at IS NULL AND id <> ",
             $user,
             ") AS has_other_admin"
         )
@@ -43,7 +43,8 @@ macro_rules! json_user {
     () => {
         "json_array(hex(v.id), v.phone, v.invite_code, v.email, v.first_name, v.last_name, v.staff_role, \
                     v.is_active, v.date_joined, v.last_login, v.last_active, v.phone_detached_at, \
-                    iif(v.inviter IS NULL, NULL, hex(v.inviter)), v.inviter_code, v.invited_count, v.external_id, v.metadata)"
+                    iif(v.inviter IS NULL, NULL, hex(v.inviter)), v.inviter_code, v.invited_count, v.external_id, \
+                    v.metadata, v.deletion_at)"
     };
 }
 pub(super) use json_user;
@@ -225,7 +226,7 @@ pub(super) fn push_new(batch: &mut Batch, user: &User) {
 /// updates.
 pub(super) const CHANGE_USER: &str = "\
     UPDATE referral_users SET email = $2, first_name = $3, last_name = $4, staff_role = $5, is_active = $6, \
-                     last_login = $7, last_active = $8, search_public = $9, search_private = $10 \
+                     last_login = $7, last_active = $8, search_public = $9, search_private = $10, deletion_at = $11 \
     WHERE id = $1";
 
 /// Changes the phone of a user, and the texts that a search matches.
@@ -289,7 +290,8 @@ pub(super) fn push_change(batch: &mut Batch, user: &User) {
         .bind(user.last_login.map(time_to_micros))
         .bind(user.last_active.map(time_to_micros))
         .bind(&*keys.public)
-        .bind(&*keys.private);
+        .bind(&*keys.private)
+        .bind(user.deletion_at.map(time_to_micros));
     batch.push(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
 }
 

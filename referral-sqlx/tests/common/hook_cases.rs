@@ -63,7 +63,8 @@ pub(crate) async fn rows_are_deleted(
     referral.authenticate(&boris.tokens.access).await.expect("the session is active");
 
     set_failing(false);
-    assert_eq!(referral.delete_account(&current_user, right).await.expect("deleted"), 1);
+    let deleted = referral.delete_account(&current_user, right).await.expect("deleted");
+    assert_eq!(deleted.ended_sessions, 1);
     assert_eq!((count("profiles").await, count(&erased).await), (1, 1));
     referral.delete_user(anna.user.id).await.expect("deleted");
     assert_eq!((count("profiles").await, count(&erased).await, count("rewards").await), (0, 2, 1));

@@ -212,6 +212,7 @@ async fn an_erased_user_has_no_personal_data() {
         "last_login = now()",
         "last_active = now()",
         "former_phone = '+79608543003', phone_detached_at = now()",
+        "deletion_at = now()",
     ] {
         harness
             .assert_rejected(&[&but(ERASE_VERA, "phone = NULL", &format!("phone = NULL, {column}"))])

@@ -13,7 +13,7 @@ use referral_core::{
 use referral_sqlx::{SqliteOptions, SqliteStorage, TransactionHook};
 use sqlx::{Executor as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 
-use crate::{hook_cases, killed, service};
+use crate::{hook_cases, killed, service, sign_in::enter};
 
 /// Host with a profile for each user and a reward for each invitation.
 #[derive(Default)]
@@ -69,6 +69,8 @@ impl TransactionHook<Sqlite> for Host {
         self.check()
     }
 }
+
+const ERASED: &str = "referral_users WHERE erased_at IS NOT NULL";
 
 /// Opens the file of the pool with the hook.
 async fn storage(pool: &SqlitePool, host: Arc<Host>) -> SqliteStorage {
@@ -132,6 +134,30 @@ async fn rows_of_the_host_have_the_new_phone_or_nothing_is_changed() {
     let count = async |table: &str| setup.count(table).await;
     let set_failing = |fails| setup.host.fails.store(fails, Ordering::Relaxed);
     hook_cases::phones_are_changed(&setup.referral, "referral_", count, set_failing).await;
+}
+
+#[tokio::test]
+async fn a_user_whose_deletion_fails_does_not_keep_others_after_their_grace_period() {
+    let setup = Setup::new().await;
+    let first = enter(&setup.referral, 1, None).await.user.id;
+    for number in [2, 3] {
+        enter(&setup.referral, number, None).await;
+    }
+    // The deletion of the first user is due before the others.
+    setup.pool.execute("UPDATE referral_users SET deletion_at = rowid").await.expect("scheduled");
+    let keep = format!(
+        "CREATE TRIGGER kept BEFORE DELETE ON profiles WHEN old.user_id = x'{}' \
+         BEGIN SELECT raise(ABORT, 'the host keeps the user'); END",
+        first.0.simple()
+    );
+    setup.pool.execute(sqlx::AssertSqlSafe(keep)).await.expect("created");
+    setup.referral.run_maintenance().await.expect("the storage responds");
+    assert!(setup.referral.find_user(first).await.expect("the storage responds").is_some());
+    assert_eq!((setup.count("profiles").await, setup.count(ERASED).await), (1, 2));
+
+    setup.pool.execute("DROP TRIGGER kept").await.expect("dropped");
+    setup.referral.run_maintenance().await.expect("the storage responds");
+    assert_eq!((setup.count("profiles").await, setup.count(ERASED).await), (0, 3));
 }
 
 #[tokio::test]

@@ -260,6 +260,7 @@ async fn an_erased_user_has_no_personal_data() {
         "last_login = 0",
         "last_active = 0",
         "former_phone = '+79608543003', phone_detached_at = 0",
+        "deletion_at = 0",
         "search_public = 'v'",
         "search_private = 'v'",
     ] {

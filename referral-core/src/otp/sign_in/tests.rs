@@ -44,6 +44,7 @@ fn attempt(code: &str) -> SignInRequest {
         now: NOW,
         code: CodeInput::parse(code).expect("digits"),
         session: SessionId(Uuid::nil()),
+        audit: AuditEntryId(Uuid::from_u128(7)),
         session_expires_at: NOW + MINUTE,
         issued: IssuedTokens {
             key_id: "k1".into(),

@@ -6,8 +6,8 @@ use super::state::State;
 use crate::{
     error::refusal::Refusal,
     storage::{
-        AttemptWrites, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites, Redemption,
-        RedemptionFacts, SessionSelection,
+        AttemptWrites, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites, DueDeletion,
+        Redemption, RedemptionFacts, SessionSelection,
     },
     user::{User, record::ErasedUser},
 };
@@ -20,7 +20,7 @@ impl State {
             redemption: request.redemption.as_ref().map(|code| self.redemption(code)).unwrap_or_default(),
         };
         let Decision { writes, outcome } = request.decide(&facts);
-        let (mut ended_sessions, mut entry) = (Vec::new(), None);
+        let mut ended_sessions = Vec::new();
         match writes {
             DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
                 if let Some(challenge) = challenge {
@@ -28,18 +28,40 @@ impl State {
                 }
                 self.count(counters);
             }
+            DeletionWrites::Schedule { challenge, user, counters, audit } => {
+                self.put_challenge(challenge);
+                self.put_user(&user);
+                ended_sessions = self.end_sessions(user.id, SessionSelection::All, request.now);
+                self.count(counters);
+                self.record(audit);
+            }
             DeletionWrites::Erase { user, counters, audit, code_requests } => {
                 ended_sessions = self.end_sessions(user.id, SessionSelection::All, request.now);
                 self.erase(&user, request.now);
-                self.record(audit.clone());
-                entry = audit;
+                self.record(audit);
                 for phone in code_requests {
                     self.code_requests.remove(&phone);
                 }
                 self.count(counters);
             }
         }
-        outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry })
+        outcome.map(|deleted| deleted.with_ended_sessions(ended_sessions))
+    }
+
+    pub(super) fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: usize,
+    ) -> Vec<DueDeletion> {
+        let due = self.users.values().filter_map(|user| {
+            let due = DueDeletion { deletion_at: user.deletion_at?, user: user.id };
+            (due.deletion_at <= now && after.is_none_or(|after| due > *after)).then_some(due)
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        due
     }
 
     pub(super) fn redemption(&self, redemption: &Redemption) -> RedemptionFacts {

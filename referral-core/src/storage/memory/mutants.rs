@@ -26,7 +26,7 @@ use crate::{
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
-        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
+        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, DueDeletion,
         GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome,
         KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
         RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome,
@@ -62,6 +62,7 @@ enum Call<'a> {
     CheckAttack(&'a AttackCheck),
     DeleteExpired(&'a Retention),
     RecordCodeRequests,
+    UsersToDelete(OffsetDateTime),
     Sessions(OffsetDateTime),
     EndSessions(OffsetDateTime),
     AddAuditEntry,
@@ -197,6 +198,15 @@ impl<D: Database> UserStorage for Mutant<D> {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         self.0.start(Call::Other).await.delete_user(request).await
+    }
+
+    async fn users_to_delete(
+        &self,
+        now: OffsetDateTime,
+        after: Option<&DueDeletion>,
+        limit: u32,
+    ) -> Result<Vec<DueDeletion>> {
+        self.0.start(Call::UsersToDelete(now)).await.users_to_delete(now, after, limit).await
     }
 
     async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {

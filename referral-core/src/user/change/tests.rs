@@ -140,6 +140,7 @@ fn change_to_the_same_values_writes_nothing() {
         external_id: Some(anna().external_id),
         metadata: Some(anna().metadata),
         phone: Some(Some(anna().phone)),
+        cancels_deletion: true,
     };
     let owners = UserChangeFacts {
         email_owner: Some(user(1).id),
@@ -152,6 +153,20 @@ fn change_to_the_same_values_writes_nothing() {
         assert_eq!(writes, UserChangeWrites::default());
         assert_eq!(outcome.map(|changed| (changed.user, changed.audit)), Ok((anna(), None)));
     }
+}
+
+#[test]
+fn scheduled_deletion_is_canceled() {
+    let scheduled = User { deletion_at: Some(OffsetDateTime::UNIX_EPOCH), ..anna() };
+    let cancel = UserChange { cancels_deletion: true, ..UserChange::default() };
+    let Decision { writes, outcome } = decide(cancel, &facts(scheduled.clone()));
+    let changed = outcome.expect("changed");
+    assert_eq!((changed.user, changed.deletion_canceled), (anna(), true));
+    let entry = writes.audit.expect("an entry");
+    assert_eq!(entry.changes, FieldChange::between(&scheduled, &anna()));
+    let rename = UserChange { first_name: Some(None), ..UserChange::default() };
+    let changed = decide(rename, &facts(scheduled.clone())).outcome.expect("changed");
+    assert_eq!((changed.user.deletion_at, changed.deletion_canceled), (scheduled.deletion_at, false));
 }
 
 #[test]

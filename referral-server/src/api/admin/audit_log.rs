@@ -51,8 +51,8 @@ impl AuditLogApi {
         Query(user): Query<Option<String>>,
         /// The id of the user that made the change, or `host` for commands of the server.
         Query(actor): Query<Option<String>>,
-        /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `user_deleted`, `sessions_ended`,
-        /// `phone_unlocked` or `data_exported`.
+        /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `deletion_scheduled`, `deletion_canceled`,
+        /// `user_deleted`, `sessions_ended`, `phone_unlocked` or `data_exported`.
         Query(action): Query<Option<String>>,
         /// The number of entries per page. Default: 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]

@@ -22,6 +22,9 @@ pub(crate) struct AdminUser {
     phone_detached_at: Option<Timestamp>,
     /// The total number of invited users.
     invited_count: u64,
+    /// The time at which the user is deleted unless the user signs in before. `null` if the user has not deleted
+    /// the account.
+    deletion_at: Option<Timestamp>,
 }
 
 impl Example for AdminUser {
@@ -33,6 +36,7 @@ impl Example for AdminUser {
             last_active,
             phone_detached_at: None,
             invited_count: 1,
+            deletion_at: None,
         }
     }
 }
@@ -44,6 +48,7 @@ impl From<referral_core::User> for AdminUser {
             last_active: user.last_active.map(Timestamp),
             phone_detached_at: user.phone_detached_at.map(Timestamp),
             invited_count: user.invited_count,
+            deletion_at: user.deletion_at.map(Timestamp),
             user: user.into(),
         }
     }
@@ -229,8 +234,8 @@ pub(super) struct AuditEntry {
     at: Timestamp,
     /// The id of the user that made the change, or `host` for a command of the server.
     actor: String,
-    /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `user_deleted`, `sessions_ended`,
-    /// `phone_unlocked` or `data_exported`.
+    /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `deletion_scheduled`, `deletion_canceled`,
+    /// `user_deleted`, `sessions_ended`, `phone_unlocked` or `data_exported`.
     action: String,
     /// The id of the user that was changed.
     user: Option<Uuid>,

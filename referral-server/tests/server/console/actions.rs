@@ -1,9 +1,11 @@
 //! Tests of the actions of staff, and of the audit log.
 
+use std::time::Duration;
+
 use referral_core::{Email, Name, StaffRole, User, UserId};
 
-use super::visitor::{Page, Visitor, signed_in, start};
-use crate::service::{ANNA, BORIS, Service, SignedIn, VERA};
+use super::visitor::{Page, Visitor, signed_in, start, start_with_policy};
+use crate::service::{ANNA, BORIS, Service, SignedIn, VERA, with_grace};
 
 /// Digest of empty metadata in the form.
 const EMPTY_METADATA: &str = "RBNvo1WzZ4oRRq0W";
@@ -159,6 +161,30 @@ async fn admins_download_all_data_of_a_user() {
     log.assert_shows(200, "data exported");
 }
 
+#[tokio::test]
+async fn a_scheduled_deletion_is_shown_and_canceled() {
+    let service = start_with_policy(with_grace(Duration::from_hours(24))).await;
+    let boris = service.enter(BORIS, None).await;
+    let mut visitor = signed_in(&service).await;
+    let page = format!("/admin/users/{}/", boris.id);
+    assert!(!visitor.get(&page).await.text.contains("cancel_deletion"));
+    service.client.delete_account(&boris).await;
+    let shown = visitor.get(&page).await;
+    for text in ["to be deleted", "Deletion (UTC)", "2026-11-23 10:15", "/cancel_deletion/"] {
+        shown.assert_shows(200, text);
+    }
+    visitor.get("/admin/users/").await.assert_shows(200, "to be deleted");
+    visitor.get("/admin/audit/").await.assert_shows(200, "deletion scheduled");
+
+    let path = format!("{page}cancel_deletion/");
+    let canceled = act(&mut visitor, &path, &[("reason", "asked by phone")]).await;
+    canceled.assert_redirects(&format!("{page}?done=cancel_deletion"));
+    assert_eq!(user(&service, &boris).await.deletion_at, None);
+    let shown = visitor.get(&format!("{page}?done=cancel_deletion")).await;
+    shown.assert_shows(200, "The deletion is canceled.");
+    assert!(!shown.text.contains("to be deleted"), "{}", shown.text);
+}
+
 /// Only the fields that differ from their values at the time when the form was opened change.
 #[tokio::test]
 async fn an_edit_changes_only_the_edited_fields() {
@@ -258,7 +284,7 @@ async fn support_reads_unlocks_and_ends_sessions_only() {
         assert!(!page.text.contains(hidden), "{hidden} in {}", page.text);
     }
     let token = page.field("token");
-    for action in ["edit", "block", "unblock", "role", "export", "delete"] {
+    for action in ["edit", "block", "unblock", "role", "phone", "export", "cancel_deletion", "delete"] {
         let path = format!("/admin/users/{}/{action}/", boris.id);
         visitor.get(&path).await.assert_shows(403, "This is available to admins only.");
         let fields = [

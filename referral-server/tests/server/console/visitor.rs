@@ -18,6 +18,11 @@ pub(super) async fn start_with(options: AppOptions) -> Service {
     Service::with_storage(storage, Policy::development(), Arc::new(DevelopmentSender), options).await
 }
 
+pub(super) async fn start_with_policy(policy: Policy) -> Service {
+    let storage = Arc::new(MemoryStorage::new());
+    Service::with_storage(storage, policy, Arc::new(DevelopmentSender), with_console()).await
+}
+
 /// Response with a page.
 #[derive(Debug)]
 pub(super) struct Page {

@@ -13,12 +13,13 @@ use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
     audit::Reason,
     conformance::{
-        challenges, claims, code_requests, deletion, gate, guesses, host, invitations, limits, maintenance,
-        personal_data, phone_change, phone_change_codes, retention, sessions, transfer,
+        challenges, claims, code_requests, deletion, deletion_grace, gate, guesses, host, invitations,
+        limits, maintenance, personal_data, phone_change, phone_change_codes, retention, sessions, transfer,
     },
     gate::approval::Approval,
     session::Session,
     storage::{GlobalCounter, GlobalCounterQuery, Retention},
+    user::User,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -119,6 +120,51 @@ fn remains_of_a_deleted_user_are_detected() {
             invitations.retain(|invitee, _| users.contains_key(invitee));
         })
     });
+}
+
+#[test]
+fn faults_of_a_grace_period_are_detected() {
+    // The time of the deletion is not stored.
+    assert_detected!(deletion_grace::scheduled_deletion_ends_the_sessions_and_keeps_the_user, |_, _| {
+        Box::new(|data| data.users.values_mut().for_each(|user| user.deletion_at = None))
+    });
+    // A sign-in keeps the time of the deletion.
+    assert_detected!(deletion_grace::sign_in_cancels_a_scheduled_deletion, |call, data| {
+        let Call::SignIn(_) = call else { return nothing() };
+        let before: Vec<_> = data.users.values().map(|user| (user.id, user.deletion_at)).collect();
+        Box::new(|data| {
+            for (id, deletion_at) in before {
+                if let Some(user) = data.users.get_mut(&id) {
+                    user.deletion_at = deletion_at;
+                }
+            }
+        })
+    });
+    // The sessions stay.
+    assert_detected!(
+        deletion_grace::scheduled_deletion_ends_the_sessions_and_keeps_the_user,
+        |call, data| {
+            let Call::Other = call else { return nothing() };
+            let sessions = data.sessions.clone();
+            Box::new(|data| data.sessions = sessions)
+        }
+    );
+    // A deletion is not due at its time.
+    assert_detected!(
+        deletion_grace::maintenance_deletes_only_users_whose_grace_period_has_ended,
+        |call, data| {
+            let Call::UsersToDelete(now) = call else { return nothing() };
+            let due = |user: &&mut User| user.deletion_at == Some(now);
+            let due = data.users.values_mut().find(due).map(|user| (user.id, user.deletion_at.take()));
+            Box::new(move |data| {
+                if let Some((id, deletion_at)) = due
+                    && let Some(user) = data.users.get_mut(&id)
+                {
+                    user.deletion_at = deletion_at;
+                }
+            })
+        }
+    );
 }
 
 /// Returns the change that adds the records again that the call deletes.

@@ -29,8 +29,8 @@ pub(crate) struct AuditArguments {
     /// Author of the changes: a member of staff like `--user`, or `host` for commands [default: all]
     #[arg(long, value_name = "USER")]
     actor: Option<String>,
-    /// Kind of the changes: `user_added`, `user_changed`, `phone_changed`, `user_deleted`, `sessions_ended`,
-    /// `phone_unlocked` or `data_exported`
+    /// Kind of the changes: `user_added`, `user_changed`, `phone_changed`, `deletion_scheduled`,
+    /// `deletion_canceled`, `user_deleted`, `sessions_ended`, `phone_unlocked` or `data_exported`
     /// [default: all]
     #[arg(long)]
     action: Option<AuditAction>,

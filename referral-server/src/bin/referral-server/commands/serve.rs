@@ -310,7 +310,7 @@ fn greet(
     out.flush()
 }
 
-/// Deletes expired codes and sessions at [`SWEEP_INTERVAL`].
+/// Deletes expired codes and sessions, and users after their grace period, at [`SWEEP_INTERVAL`].
 async fn run_maintenance(referral: ReferralService) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -113,6 +113,8 @@ pub(crate) enum UsersCommand {
         #[arg(long, requires = "output")]
         force: bool,
     },
+    /// Cancel the deletion that a user has scheduled.
+    CancelDeletion(Change),
     /// Delete a user and all personal data. This cannot be undone.
     Erase {
         #[command(flatten)]
@@ -194,6 +196,7 @@ async fn perform(host: &Administration, command: UsersCommand) -> Result<()> {
         UsersCommand::SetInviter { change, code, .. } => (change, ChangeCommand::SetInviter(code)),
         UsersCommand::SetPhone { change, phone, .. } => (change, ChangeCommand::SetPhone(phone)),
         UsersCommand::SetRole { change, role } => (change, ChangeCommand::SetRole(role)),
+        UsersCommand::CancelDeletion(change) => (change, ChangeCommand::CancelDeletion),
         UsersCommand::Erase { change, yes } => (change, ChangeCommand::Erase { is_confirmed: yes }),
     };
     changes::run(host, &change, command).await

@@ -52,6 +52,7 @@ impl Settings {
         set(&mut policy.refresh_grace, tokens.refresh_grace);
         set(&mut policy.max_sessions, tokens.max_sessions.map(|Number(sessions)| sessions));
         policy.phones_recycled_after = tokens.phones_recycled_after;
+        set(&mut policy.deletion_grace, sign_in.deletion_grace);
         self.limits.set(&mut policy);
         policy.default_region = sign_in.default_region;
         policy.additional_prefixes.clone_from(&sign_in.additional_prefixes);

@@ -63,6 +63,10 @@ pub(crate) struct SignIn {
     /// Visibility of phones and email addresses for other users. Staff always see all data
     #[arg(long, env = "REFERRAL_VISIBILITY", global = true, default_value = "full")]
     pub(crate) visibility: VisibilityName,
+    /// Time between the deletion of the own account and the erasure of its data, up to 90 days. A sign-in in this
+    /// time cancels the deletion [default: 0s, so the data are erased immediately]
+    #[arg(long, env = "REFERRAL_DELETION_GRACE", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) deletion_grace: Option<Duration>,
     /// File with the peppers that hash codes, a JSON Web Key Set. The first pepper hashes, all verify
     /// [default: `peppers.json` in the data directory, created if it does not exist]
     #[arg(long, env = "REFERRAL_PEPPER_FILE", global = true, value_name = "FILE")]

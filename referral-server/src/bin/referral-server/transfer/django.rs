@@ -79,6 +79,7 @@ fn parse(fields: &Fields, default_region: Option<Region>) -> Result<Parsed> {
         phone_detached_at: None,
         external_id: Some(external_id),
         metadata: Metadata::default(),
+        deletion_at: None,
     };
     // The table has no time of the invitation.
     let invitation = code.map(|code| RecordedInvitation {

@@ -30,11 +30,12 @@ pub(crate) const COLUMNS: &[&str] = &[
     "phone_detached_at",
     "external_id",
     "metadata",
+    "deletion_at",
     "erased_at",
 ];
 
 /// Columns that an erased user does not have.
-const PERSONAL: [&str; 11] = [
+const PERSONAL: [&str; 12] = [
     "phone",
     "email",
     "first_name",
@@ -46,6 +47,7 @@ const PERSONAL: [&str; 11] = [
     "phone_detached_at",
     "external_id",
     "metadata",
+    "deletion_at",
 ];
 
 pub(crate) const SOURCE: Source = Source {
@@ -89,6 +91,7 @@ fn parse(fields: &Fields, default_region: Option<Region>) -> Result<Parsed> {
             phone_detached_at: fields.time("phone_detached_at")?,
             external_id,
             metadata: fields.parse("metadata", str::parse::<Metadata>)?.unwrap_or_default(),
+            deletion_at: fields.time("deletion_at")?,
         })),
     };
     Ok(Parsed { record: UserRecord { user, invitation }, warnings })
@@ -152,6 +155,7 @@ pub(crate) fn fields(record: &UserRecord) -> Fields {
             set("last_active", user.last_active.map(timestamp::format));
             set("phone_detached_at", user.phone_detached_at.map(timestamp::format));
             set("external_id", user.external_id.as_ref().map(ExternalId::to_string));
+            set("deletion_at", user.deletion_at.map(timestamp::format));
             set("metadata", (!user.metadata.is_empty()).then(|| user.metadata.to_string()));
         }
         RecordedUser::Erased(user) => {
@@ -202,6 +206,7 @@ mod tests {
             ("phone_detached_at", "2024-05-09T07:08:09.000001Z"),
             ("external_id", "a|1"),
             ("metadata", r#"{"plan":"gold","text":"\n\\u0000"}"#),
+            ("deletion_at", "2023-06-07T07:08:09.000002Z"),
         ];
         let all = with(&complete);
         assert_eq!(fields(&parse(&all, None).expect("valid").record), all);
@@ -237,6 +242,7 @@ mod tests {
             (&[("last_login", "never")], "last_login"),
             (&[("last_active", "never")], "last_active"),
             (&[("phone_detached_at", "true")], "phone_detached_at"),
+            (&[("deletion_at", "soon")], "deletion_at"),
             (&[("email", "a@b")], "email"),
             (&[("first_name", "\u{202e}")], "first_name"),
             (&[("staff_role", "boss")], "staff_role"),
@@ -248,6 +254,14 @@ mod tests {
             (&[("invited_by_code", "GXVJ9Z"), ("invited_via", "mail")], "invited_via"),
             (&[("erased_at", "2024-05-06T07:08:09Z")], "phone"),
             (&[("phone", ""), ("erased_at", "2024-05-06T07:08:09Z"), ("metadata", "{}")], "metadata"),
+            (
+                &[
+                    ("phone", ""),
+                    ("erased_at", "2024-05-06T07:08:09Z"),
+                    ("deletion_at", "2024-05-06T07:08:09Z"),
+                ],
+                "deletion_at",
+            ),
         ] {
             let problem = parsed(changes).expect_err("invalid");
             assert_eq!(problem.field, field, "{changes:?}: {}", problem.reason);

@@ -38,6 +38,7 @@ pub(crate) enum ChangeCommand {
     /// New phone, or `None` to detach the phone.
     SetPhone(Option<String>),
     SetRole(Role),
+    CancelDeletion,
     Erase {
         is_confirmed: bool,
     },
@@ -86,6 +87,10 @@ pub(crate) async fn run(host: &Administration, change: &Change, command: ChangeC
             };
             (UserChange { staff_role: Some(staff_role), ..UserChange::default() }, done)
         }
+        ChangeCommand::CancelDeletion => (
+            UserChange { cancels_deletion: true, ..UserChange::default() },
+            format!("canceled the deletion of {named}"),
+        ),
     };
     let before = user.clone();
     let after = host.change_user(user.id, changes, reason).await?;

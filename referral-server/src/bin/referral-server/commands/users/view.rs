@@ -33,6 +33,7 @@ pub(crate) struct UserJson {
     last_active: Option<String>,
     phone_detached_at: Option<String>,
     invited_count: u64,
+    deletion_at: Option<String>,
 }
 
 impl UserJson {
@@ -55,6 +56,7 @@ impl UserJson {
             last_active: user.last_active.map(exact_time),
             phone_detached_at: user.phone_detached_at.map(exact_time),
             invited_count: user.invited_count,
+            deletion_at: user.deletion_at.map(exact_time),
         }
     }
 }
@@ -162,6 +164,9 @@ pub(crate) fn details(found: &UserDetails) -> Table {
     row("Name", optional(Some(full_name(user)).filter(|name| !name.is_empty())));
     row("Email", optional(user.email.as_ref().map(|email| email.to_unicode().into_owned())));
     row("State", state(user));
+    if let Some(deletion_at) = user.deletion_at {
+        row("Deletion", Cell::new(second(deletion_at)));
+    }
     row("Id", Cell::new(user.id.to_string()));
     row("External id", optional(user.external_id.as_ref().map(ExternalId::to_string)));
     row("Joined", Cell::new(second(user.date_joined)));
