@@ -48,11 +48,12 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("SendCodeRequest", &["locale"]),
     ("SendDeletionCodeRequest", &["locale"]),
     ("SendPhoneChangeCodeRequest", &["locale"]),
-    ("SignInRequest", &["invited_by_code", "challenge_id"]),
+    ("SignInRequest", &["invited_by_code", "challenge_id", "refresh_token"]),
     ("ProfilePatch", &["first_name", "last_name", "email"]),
     (
         "UserPatch",
         &[
+            "phone",
             "first_name",
             "last_name",
             "email",

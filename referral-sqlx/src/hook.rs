@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use referral_core::{
-    Invitation, PhoneNumber, User,
+    Invitation, PhoneNumber, User, UserId,
     storage::{BoxError, Result, StorageError},
 };
 use sqlx::Database;
@@ -68,6 +68,19 @@ pub trait TransactionHook<DB: Database>: Send + Sync {
         Ok(())
     }
 
+    /// Runs after a user lost the phone, because a sign-in after a long silence created a new user with it: see
+    /// [`phones_recycled_after`](referral_core::policy::Policy::phones_recycled_after). It runs before
+    /// [`user_created`](Self::user_created) for the new user, so that a table of the host with unique phones can
+    /// clear the old one. Changes of a phone by staff or the host run no hook.
+    async fn phone_detached(
+        &self,
+        connection: &mut DB::Connection,
+        user: UserId,
+    ) -> std::result::Result<(), BoxError> {
+        let _ = (connection, user);
+        Ok(())
+    }
+
     /// Runs after an invitation was accepted, in the sign-in that adds the user, in a later one, or in an
     /// edit of the profile. If the user was added in the same transaction,
     /// [`user_created`](Self::user_created) runs before.
@@ -121,12 +134,15 @@ pub(crate) struct Changes<'a> {
     pub(crate) deleted: Option<&'a User>,
     /// User whose phone was changed, and the phone before.
     pub(crate) phone_changed: Option<(&'a User, &'a PhoneNumber)>,
+    /// User who lost the phone to the user that was added.
+    pub(crate) detached: Option<UserId>,
 }
 
 impl Changes<'_> {
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { created, accepted, deleted, phone_changed } = self;
-        created.is_none() && accepted.is_none() && deleted.is_none() && phone_changed.is_none()
+        let Self { created, accepted, deleted, phone_changed, detached } = self;
+        let is_none = created.is_none() && accepted.is_none() && deleted.is_none() && phone_changed.is_none();
+        is_none && detached.is_none()
     }
 }
 
@@ -138,6 +154,9 @@ pub(crate) async fn run<DB: Database>(
     changes: Changes<'_>,
 ) -> Result<()> {
     let work = async {
+        if let Some(user) = changes.detached {
+            hook.phone_detached(connection, user).await?;
+        }
         if let Some(user) = changes.created {
             hook.user_created(connection, user).await?;
         }

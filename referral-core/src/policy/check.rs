@@ -135,12 +135,13 @@ impl Policy {
         if self.max_sessions == Some(0) {
             return no("`max_sessions` must be 1 session or more.");
         }
-        // The activity of a user is stored to the day. So all sessions of the user have ended by then.
+        // The activity of a user is stored to the day. So no session can be refreshed by then, and a user can cancel
+        // a scheduled deletion until its time.
         if let Some(silence) = self.phones_recycled_after
-            && !(self.refresh_lifetime + DAY..=3_660 * DAY).contains(&silence)
+            && !(self.refresh_lifetime.max(self.deletion_grace) + DAY..=3_660 * DAY).contains(&silence)
         {
             return no(
-                "`phones_recycled_after` must be at least 1 day longer than `refresh_lifetime`, and 10 years or less.",
+                "`phones_recycled_after` must be at least 1 day longer than `refresh_lifetime` and `deletion_grace`, and 10 years or less.",
             );
         }
         if self.deletion_grace > MAX_DELETION_GRACE {

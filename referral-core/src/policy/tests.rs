@@ -94,6 +94,7 @@ fn values_out_of_bounds_are_rejected() {
         Policy { max_sessions: Some(0), ..standard() },
         Policy { phones_recycled_after: Some(30 * DAY), ..standard() },
         Policy { phones_recycled_after: Some(3_661 * DAY), ..standard() },
+        Policy { phones_recycled_after: Some(60 * DAY), deletion_grace: 60 * DAY, ..standard() },
         Policy { deletion_grace: 90 * DAY + Duration::from_secs(1), ..standard() },
         Policy { failed_attempt_window: HOUR, ..standard() },
         Policy { code_lifetime: Duration::ZERO, ..standard() },

@@ -36,7 +36,7 @@ pub struct PersonalData {
     pub user: User,
     /// Invitation that the user accepted.
     pub invitation: Option<Invitation>,
-    /// Requests to send and to redeem codes of the phone, newest first. A storage keeps at most
+    /// Requests to send and to redeem codes of the phone since the user joined, newest first. A storage keeps at most
     /// [`CodeRequest::MAX_PER_PHONE`](crate::CodeRequest::MAX_PER_PHONE) of them for each pepper.
     pub code_requests: Vec<CodeRequestView>,
     service: ReferralService,
@@ -89,17 +89,26 @@ impl ReferralService {
         Ok(PersonalData {
             at: self.now(),
             invitation: self.inner.storage.invitation(user.id).await?,
-            // The records of a detached phone may be about another person.
-            code_requests: if user.has_phone() {
-                self.all_code_requests(&user.phone).await?
-            } else {
-                Vec::new()
-            },
+            code_requests: self.own_code_requests(&user).await?,
             user,
             service: self.clone(),
             access,
             next: Next::Sessions(None),
         })
+    }
+}
+
+impl ReferralService {
+    /// Returns the records of the phone of a user. Records of a detached phone, and those from before the code with
+    /// which the user signed up, may be about another person.
+    async fn own_code_requests(&self, user: &User) -> Result<Vec<CodeRequestView>, Error> {
+        if !user.has_phone() {
+            return Ok(Vec::new());
+        }
+        let mut requests = self.all_code_requests(&user.phone).await?;
+        let since = user.date_joined - self.policy().code_lifetime;
+        requests.retain(|found| found.request.at >= since);
+        Ok(requests)
     }
 }
 

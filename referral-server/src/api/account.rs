@@ -61,7 +61,13 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     ),
     (
         "deleteCurrentUser",
-        &[ErrorCode::MalformedCode, ErrorCode::InvalidId, ErrorCode::InvalidCode, ErrorCode::TooManyRequests],
+        &[
+            ErrorCode::MalformedCode,
+            ErrorCode::InvalidId,
+            ErrorCode::InvalidCode,
+            ErrorCode::LastAdmin,
+            ErrorCode::TooManyRequests,
+        ],
     ),
 ];
 

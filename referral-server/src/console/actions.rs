@@ -219,6 +219,8 @@ impl Visit {
         };
         let phone = match self.form.get("phone").or_else(|| self.query.get("phone")) {
             Some(phone) => phone,
+            // A form that is sent unchanged must not link the phone again.
+            None if !user.has_phone() => "",
             None => user.phone.as_str(),
         };
         let fields = html! {

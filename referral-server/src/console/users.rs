@@ -29,8 +29,9 @@ struct Found {
 }
 
 impl Found {
-    fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.page.as_ref().is_none_or(|page| page.items.is_empty())
+    fn has_phone(&self) -> bool {
+        let listed = self.page.iter().flat_map(|page| &page.items);
+        self.users.iter().chain(listed).any(User::has_phone)
     }
 }
 
@@ -49,7 +50,8 @@ impl Visit {
             Err(problem) => return Err(problem),
         };
         let codes = match (&found, self.referral().parse_phone(text)) {
-            (Ok(found), Ok(phone)) if found.is_empty() => Some(self.code_requests(&phone).await?),
+            // Users who had the phone and lost it are found too.
+            (Ok(found), Ok(phone)) if !found.has_phone() => Some(self.code_requests(&phone).await?),
             _ => None,
         };
         let content = html! {

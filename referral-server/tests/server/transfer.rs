@@ -19,14 +19,15 @@ use crate::{
 };
 
 const HEADER: &str = "id,phone,invite_code,invited_by,invited_by_code,invited_at,invited_via,email,first_name,\
-     last_name,staff_role,is_active,date_joined,last_login,external_id,metadata,deletion_at,erased_at\n";
+     last_name,staff_role,is_active,date_joined,last_login,last_active,phone_detached_at,external_id,\
+     metadata,deletion_at,erased_at\n";
 
 /// Users with values that are difficult to write, in the form of an export. The second one is deleted, and
 /// the inviter of the first one follows.
-const USERS: &str = r#"0187efff-0000-7000-8000-000000000001,+79608543017,O0O0O0,0187efff-0000-7000-8000-000000000003,GXVJ9Z,2023-05-08T07:08:09.123456Z,sign_in,anna@xn--e1afmkfd.xn--p1ai,"Анна ""Ann"", 1",O'Neil,admin,true,2023-05-06T07:08:09.123456Z,2024-01-01T00:00:00.000001Z,"a|1,""x""","{""a"":""\n\\u0000\"",;"",""b"":[1.5,-0.0,18446744073709551615,{""Ж🙂"":null}]}",,
-0187efff-0000-7000-8000-000000000002,,BCD234,0187efff-0000-7000-8000-000000000001,O0O0O0,2023-05-07T07:08:09.000000Z,sign_up,,,,,,2023-05-07T07:08:09.000000Z,,,,,2024-05-06T07:08:09.999999Z
-0187efff-0000-7000-8000-000000000003,+77011234567,GXVJ9Z,,,,,,=1+1,,,false,1969-12-31T23:59:59.999999Z,,,,2123-05-06T07:08:09.000001Z,
-0187efff-0000-7000-8000-000000000004,+14155552671,BCD235,0187efff-0000-7000-8000-000000000002,BCD234,2023-05-08T07:08:09.000000Z,import,,,,,true,2023-05-08T07:08:09.000000Z,,NULL,,,
+const USERS: &str = r#"0187efff-0000-7000-8000-000000000001,+79608543017,O0O0O0,0187efff-0000-7000-8000-000000000003,GXVJ9Z,2023-05-08T07:08:09.123456Z,sign_in,anna@xn--e1afmkfd.xn--p1ai,"Анна ""Ann"", 1",O'Neil,admin,true,2023-05-06T07:08:09.123456Z,2024-01-01T00:00:00.000001Z,2024-02-01T00:00:00.000001Z,,"a|1,""x""","{""a"":""\n\\u0000\"",;"",""b"":[1.5,-0.0,18446744073709551615,{""Ж🙂"":null}]}",,
+0187efff-0000-7000-8000-000000000002,,BCD234,0187efff-0000-7000-8000-000000000001,O0O0O0,2023-05-07T07:08:09.000000Z,sign_up,,,,,,2023-05-07T07:08:09.000000Z,,,,,,,2024-05-06T07:08:09.999999Z
+0187efff-0000-7000-8000-000000000003,+77011234567,GXVJ9Z,,,,,,=1+1,,,false,1969-12-31T23:59:59.999999Z,,,2024-05-01T00:00:00.000001Z,,,2123-05-06T07:08:09.000001Z,
+0187efff-0000-7000-8000-000000000004,+14155552671,BCD235,0187efff-0000-7000-8000-000000000002,BCD234,2023-05-08T07:08:09.000000Z,import,,,,,true,2023-05-08T07:08:09.000000Z,,,,NULL,,,
 "#;
 
 /// Returns the arguments of a command for a database, or for the data directory.

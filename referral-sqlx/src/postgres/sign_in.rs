@@ -21,6 +21,7 @@ use super::{
 use crate::{
     encoding::failed_attempts_to_bytes,
     error::failure,
+    hook::Changes,
     rows::{challenge_columns, is_active_session},
 };
 
@@ -205,7 +206,10 @@ async fn apply(
             if let (UserWrite::Change(user), Some(invitation)) = (user, invitation) {
                 invitations::add(lease, invitation, user).await?;
             }
-            lease.run_hook(user.added(), invitation.as_ref()).await?;
+            let detached = detached.as_ref().map(|detached| detached.user);
+            let accepted = invitation.as_ref();
+            let changes = Changes { created: user.added(), accepted, detached, ..Changes::default() };
+            lease.run_hook_for(changes).await?;
             Ok(ended.into_iter().map(SessionId).collect())
         }
     }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     encoding::{failed_attempts_to_bytes, time_to_micros},
+    hook::Changes,
     rows::challenge_columns,
 };
 
@@ -99,8 +100,11 @@ impl Decide for SignIn {
             ended_sessions = sessions::keep_newest(connection, session.user, *kept, request.now).await?;
         }
         push(batch, &writes)?;
-        if let (Some(hook), SignInWrites::SignIn { user, invitation, .. }) = (hook, &writes) {
-            batch.write_with_hook(connection, &hook, user.added(), invitation.as_ref()).await?;
+        if let (Some(hook), SignInWrites::SignIn { user, invitation, detached, .. }) = (hook, &writes) {
+            let detached = detached.as_ref().map(|detached| detached.user);
+            let accepted = invitation.as_ref();
+            let changes = Changes { created: user.added(), accepted, detached, ..Changes::default() };
+            batch.write_changes_with_hook(connection, &hook, changes).await?;
         }
         Ok(outcome.map(|outcome| outcome.with_ended_sessions(ended_sessions)))
     }

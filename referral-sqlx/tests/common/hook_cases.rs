@@ -1,9 +1,11 @@
 //! Cases of the transaction hook for each database. The host has the tables `profiles` and `rewards`, with a
 //! row for each user and each invitation.
 
+use std::time::Duration;
+
 use referral_core::{
     ChangePhone, CreateUser, DeleteAccount, EditProfile, Error, ProfileChange, ReferralService, SendCode,
-    SendDeletionCode, SendPhoneChangeCode, SignIn, StaffRole, storage::StorageError,
+    SendDeletionCode, SendPhoneChangeCode, SignIn, StaffRole, policy::Policy, storage::StorageError,
 };
 use referral_sqlx::HookError;
 
@@ -106,6 +108,35 @@ pub(crate) async fn phones_are_changed(
     referral.change_phone(&current_user, right).await.expect("changed");
     assert_eq!((count("phones").await, count(&row).await, count(&changed).await), (1, 1, 1));
     referral.authenticate(&elsewhere.tokens.access).await.expect_err("the session has ended");
+}
+
+/// Asserts that the hook learns that a silent user lost the phone before it learns of the new user, or that the
+/// user keeps the phone. `silence` makes all users silent.
+pub(crate) async fn phones_are_detached(
+    referral: &ReferralService,
+    silence: impl AsyncFn(),
+    count: impl AsyncFn(&str) -> i64,
+    set_failing: impl Fn(bool),
+) {
+    let rows = async || (count("profiles").await, count("phones WHERE new = 'none'").await);
+    let anna = enter(referral, 1, None).await.user;
+    silence().await;
+    let sent = referral.send_code(SendCode::new(phone(1))).await.expect("sent");
+    set_failing(true);
+    referral.sign_in(with_right_code(&sent)).await.expect_err("the hook fails");
+    assert_eq!(rows().await, (1, 0));
+    assert!(referral.find_user(anna.id).await.expect("read").expect("stored").has_phone());
+
+    set_failing(false);
+    assert!(referral.sign_in(with_right_code(&sent)).await.expect("signed in").created);
+    assert_eq!(rows().await, (2, 1));
+}
+
+/// Policy of a host whose phones are reassigned.
+pub(crate) fn policy() -> Policy {
+    let mut policy = Policy::development();
+    policy.phones_recycled_after = Some(Duration::from_hours(40 * 24));
+    policy
 }
 
 /// Asserts that an error of the hook undoes a sign-in, and keeps its code and the counted attempts. `schema`

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Invitation, PhoneNumber, ReferralService, SendCode, User,
+    Invitation, PhoneNumber, ReferralService, SendCode, User, UserId,
     conformance::run,
     policy::Policy,
     sms::DevelopmentSender,
@@ -102,6 +102,14 @@ impl TransactionHook<Postgres> for Host {
         self.check(connection).await
     }
 
+    async fn phone_detached(&self, connection: &mut PgConnection, user: UserId) -> Result<(), BoxError> {
+        let phones = "INSERT INTO phones (user_id, old, new) \
+            SELECT user_id, 'any', 'none' FROM profiles WHERE user_id = $1 AND (SELECT count(*) FROM profiles) = 1";
+        let phones = sqlx::query(phones);
+        phones.bind(user.0).execute(&mut *connection).await?;
+        self.check(connection).await
+    }
+
     async fn invitation_accepted(
         &self,
         connection: &mut PgConnection,
@@ -136,7 +144,7 @@ impl Setup {
         let host = Arc::new(Host::default());
         let storage = Arc::new(storage(&pool, Arc::clone(&host)).await);
         pool.execute(TABLES).await.expect("created");
-        let builder = service::builder(storage, DevelopmentSender).policy(Policy::development());
+        let builder = service::builder(storage, DevelopmentSender).policy(hook_cases::policy());
         Some(Self { referral: builder.build().expect("valid"), host, pool, database })
     }
 
@@ -174,6 +182,18 @@ async fn rows_of_the_host_have_the_new_phone_or_nothing_is_changed() {
     let count = async |table: &str| setup.count(table).await;
     let set_failing = |fails| setup.host.behavior.store(if fails { FAILS } else { WORKS }, Ordering::Relaxed);
     hook_cases::phones_are_changed(&setup.referral, "auth.", count, set_failing).await;
+}
+
+#[tokio::test]
+async fn the_host_learns_that_a_silent_user_lost_the_phone() {
+    let Some(setup) = Setup::new().await else { return };
+    let count = async |table: &str| setup.count(table).await;
+    let set_failing = |fails| setup.host.behavior.store(if fails { FAILS } else { WORKS }, Ordering::Relaxed);
+    let silence = async || {
+        let update = "UPDATE auth.users SET last_login = to_timestamp(0), last_active = to_timestamp(0)";
+        setup.pool.execute(update).await.expect("silent");
+    };
+    hook_cases::phones_are_detached(&setup.referral, silence, count, set_failing).await;
 }
 
 #[tokio::test]

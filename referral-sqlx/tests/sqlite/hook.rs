@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Invitation, PhoneNumber, ReferralService, User, conformance::run, policy::Policy, sms::DevelopmentSender,
+    Invitation, PhoneNumber, ReferralService, User, UserId, conformance::run, sms::DevelopmentSender,
     storage::BoxError,
 };
 use referral_sqlx::{SqliteOptions, SqliteStorage, TransactionHook};
@@ -59,6 +59,14 @@ impl TransactionHook<Sqlite> for Host {
         self.check()
     }
 
+    async fn phone_detached(&self, connection: &mut SqliteConnection, user: UserId) -> Result<(), BoxError> {
+        let phones = "INSERT INTO phones (user_id, old, new) \
+            SELECT user_id, 'any', 'none' FROM profiles WHERE user_id = $1 AND (SELECT count(*) FROM profiles) = 1";
+        let phones = sqlx::query(phones);
+        phones.bind(user.0).execute(connection).await?;
+        self.check()
+    }
+
     async fn invitation_accepted(
         &self,
         connection: &mut SqliteConnection,
@@ -96,7 +104,7 @@ impl Setup {
         let host = Arc::new(Host::default());
         let storage = Arc::new(storage(&pool, Arc::clone(&host)).await);
         pool.execute(TABLES).await.expect("created");
-        let builder = service::builder(storage, DevelopmentSender).policy(Policy::development());
+        let builder = service::builder(storage, DevelopmentSender).policy(hook_cases::policy());
         Self { referral: builder.build().expect("valid"), host, pool, _directory: directory }
     }
 
@@ -134,6 +142,18 @@ async fn rows_of_the_host_have_the_new_phone_or_nothing_is_changed() {
     let count = async |table: &str| setup.count(table).await;
     let set_failing = |fails| setup.host.fails.store(fails, Ordering::Relaxed);
     hook_cases::phones_are_changed(&setup.referral, "referral_", count, set_failing).await;
+}
+
+#[tokio::test]
+async fn the_host_learns_that_a_silent_user_lost_the_phone() {
+    let setup = Setup::new().await;
+    let count = async |table: &str| setup.count(table).await;
+    let set_failing = |fails| setup.host.fails.store(fails, Ordering::Relaxed);
+    let silence = async || {
+        let update = "UPDATE referral_users SET last_login = 0, last_active = 0";
+        setup.pool.execute(update).await.expect("silent");
+    };
+    hook_cases::phones_are_detached(&setup.referral, silence, count, set_failing).await;
 }
 
 #[tokio::test]

@@ -121,5 +121,5 @@ impl Tree {
 
 /// Describes invitees that are not printed. Deleted users are in the count of their inviter, but not in lists.
 pub(crate) fn hidden_invitees(number: u64, list_is_complete: bool) -> String {
-    format!("{number} {}", if list_is_complete { "deleted" } else { "more" })
+    format!("{number} {}", if list_is_complete { "deleted or without a phone" } else { "more" })
 }

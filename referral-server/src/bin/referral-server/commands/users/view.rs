@@ -212,7 +212,9 @@ pub(crate) fn label(user: &User) -> String {
 fn state(user: &User) -> Cell {
     let role = user.staff_role.map(StaffRole::as_str);
     if !user.has_phone() {
-        return Cell::new("no phone").style(Style::Alert);
+        let blocked = if user.is_active { "" } else { ", blocked" };
+        let role = role.map(|role| format!(", {role}")).unwrap_or_default();
+        return Cell::new(format!("no phone{blocked}{role}")).style(Style::Alert);
     }
     match (user.is_active, role) {
         (false, None) => Cell::new("blocked").style(Style::Alert),
