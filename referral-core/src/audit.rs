@@ -220,7 +220,7 @@ pub enum AuditAuthor {
     User,
     /// Member of staff.
     Staff,
-    /// Host of the service, or a command of the server.
+    /// Host of the service, a command of the server, or the service itself, which detaches a phone.
     Host,
 }
 

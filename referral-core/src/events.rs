@@ -47,9 +47,9 @@ pub enum Event {
     UserDeleted(User),
     /// A user deleted the own account, which has a [grace period](crate::policy::Policy::deletion_grace).
     DeletionScheduled(DeletionScheduled),
-    /// The scheduled deletion of this user was canceled, by a sign-in or by staff.
+    /// The scheduled deletion of this user was canceled, by a sign-in, by staff or by the host.
     DeletionCanceled(UserId),
-    /// The phone of a user was changed.
+    /// A user changed the phone. A change by staff or the host has an entry in the audit log only.
     PhoneChanged(PhoneChanged),
     /// A sign-in created a new user with the phone of a user who was not active for a long time.
     PhoneDetached(PhoneDetached),

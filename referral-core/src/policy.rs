@@ -118,7 +118,7 @@ pub struct Policy {
     pub max_sessions: Option<u32>,
     /// Time without activity of a user after which the phone may belong to another person, because operators
     /// assign unused numbers again. From then on, a correct code alone creates a new user, and the old one
-    /// keeps its account without a phone: see [`SignIn::refresh_token`](crate::SignIn::refresh_token). `None`
+    /// stays without a phone: see [`SignIn::refresh_token`](crate::SignIn::refresh_token). `None`
     /// means that a code always opens the account.
     pub phones_recycled_after: Option<Duration>,
     /// Time between the confirmed deletion of the own account and the erasure of the data. A sign-in in this time

@@ -106,8 +106,8 @@ impl ReferralService {
     /// Largest number of sessions that [`sessions`](Self::sessions) returns.
     pub const SESSIONS_SHOWN: u32 = 100;
 
-    /// Largest number of former users of a phone that [`UserDetails`](crate::UserDetails) has. Each of them
-    /// lost the phone after a long time, so there are few.
+    /// Largest number of former users of a phone that [`UserDetails`](crate::UserDetails) has. A phone seldom
+    /// has more than one.
     pub const FORMER_USERS_SHOWN: u32 = 20;
 
     /// Returns the policy in force.

@@ -174,7 +174,7 @@ impl Administration {
     /// [`Refusal::AdminOnly`], [`Refusal::UserNotFound`], [`Refusal::EmailTaken`], [`Refusal::PhoneTaken`],
     /// [`Refusal::ExternalIdTaken`], [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`],
     /// [`Refusal::InvitationLoop`], [`Refusal::LastAdmin`]; [`Refusal::TestNumber`] if a user with a test number
-    /// would become staff.
+    /// would become staff, or staff would get a test number.
     pub async fn change_user(&self, id: UserId, change: UserChange, reason: Reason) -> Result<User, Error> {
         self.require(StaffRole::Admin)?;
         let audit = self.service.audit_context(self.actor, Some(reason));

@@ -69,15 +69,14 @@ impl ReferralService {
     }
 
     /// Deletes expired rows, and users whose [grace period](crate::policy::Policy::deletion_grace) has ended, checks
-    /// whether the service is under attack, [writes the records of
-    /// requests](Self::flush_code_requests), and [measures the clock](Self::measure_clock). Call it about
-    /// every minute in each process. Returns the number of deleted rows and users.
+    /// whether the service is under attack, [writes the records of requests](Self::flush_code_requests), and
+    /// [measures the clock](Self::measure_clock). Call it about every minute in each process. Returns the number of
+    /// deleted rows and users.
     ///
     /// # Errors
     ///
     /// [`Error::Storage`] if the storage fails to check for an attack, to delete rows or to find users. A failure
-    /// to delete a user is logged as a warning. A failure to measure
-    /// the clock or to compare the settings is logged as a warning.
+    /// to delete a user, to measure the clock or to compare the settings is logged as a warning.
     pub async fn run_maintenance(&self) -> Result<u64, Error> {
         if let Err(error) = self.measure_clock().await {
             // Some databases do not have the function that returns the time. The other steps are still

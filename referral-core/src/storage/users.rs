@@ -121,7 +121,7 @@ pub trait UserStorage: Send + Sync + 'static {
     ///
     /// Facts: the user; the owners of the requested email address, external id, phone and invite code; the ancestry
     /// as for [`sign_in`](super::ChallengeStorage::sign_in); and whether there is another active admin. Of
-    /// concurrent requests for one email address or external id, only one gets it. Of concurrent requests
+    /// concurrent requests for one email address, external id or phone, only one gets it. Of concurrent requests
     /// that would leave no active admin, also by [`delete_user`](Self::delete_user), one is refused.
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser>;
 

@@ -80,7 +80,7 @@ struct PersonalAuditEntry {
     id: Uuid,
     /// The time of the change.
     at: Timestamp,
-    /// The author of the change: `user`, `staff`, or `host` for a command of the server.
+    /// The author of the change: `user`, `staff`, or `host` for a command and for the server itself.
     author: String,
     /// The id of the author. `null` for `host`, and in the data that users export themselves.
     author_id: Option<Uuid>,

@@ -258,7 +258,7 @@ texts! {
                          detached from that user before.",
         "Сначала убедитесь, что человек владеет учётной записью. Все сеансы пользователя завершатся. Телефон другого пользователя \
          нужно сначала отвязать от него.";
-    no_phone_hint = "An empty field detaches the phone. The account stays, and cannot be signed in to until it has a phone.",
+    no_phone_hint = "An empty field detaches the phone. The account stays, but no sign-in is possible until it has a phone.",
         "Пустое поле отвязывает телефон. Учётная запись остаётся, но войти в неё нельзя, пока у неё нет телефона.";
     export_data = "Export all data", "Выгрузить данные";
     export_data_text = "Downloads everything that is stored about the user as a JSON file, for this user only. The export is \
@@ -342,7 +342,7 @@ texts! {
     values = "Values", "Значения";
     user = "User", "Пользователь";
     user_id = "Id of the user", "Id пользователя";
-    host = "operator (command)", "оператор (команда)";
+    host = "operator or server", "оператор или сервер";
     all_authors = "all", "все";
     own_changes = "my changes", "мои изменения";
     all_changes = "all", "все";

@@ -86,7 +86,7 @@ impl Visit {
                     dt { (t.name()) } dd { (text(names_of(user))) }
                     dt { (t.email()) } dd { (text(user.email.as_ref().map(|email| email.as_str().to_owned()))) }
                     dt { (t.invite_code()) } dd { code { (user.invite_code) } }
-                    dt { (t.state()) } dd { @if user.is_active { (t.active()) } @else { (t.blocked()) } }
+                    dt { (t.state()) } dd { @if user.is_active { (t.active()) } @else { (t.blocked()) } @if !user.has_phone() { ", " (t.no_phone()) } }
                     @if let Some(time) = user.deletion_at { dt { (t.deletion_at()) } dd { (show_time(time)) } }
                     dt { (t.joined()) } dd { (show_time(user.date_joined)) }
                     dt { (t.last_login()) }
@@ -161,7 +161,11 @@ impl Visit {
                             td data-name=(t.name()) { @if let Some(names) = names_of(user) { bdi { (names) } } }
                             td data-name=(t.joined()) { (show_time(user.date_joined)) }
                             td data-name=(t.invitees()) { (group_digits(user.invited_count)) }
-                            td data-name=(t.state()) { @if user.is_active { (t.active()) } @else { span.label.bad { (t.blocked()) } } }
+                            td data-name=(t.state()) {
+                                @if user.is_active && user.has_phone() { (t.active()) }
+                                @if !user.is_active { span.label.bad { (t.blocked()) } " " }
+                                @if !user.has_phone() { span.label.bad { (t.no_phone()) } }
+                            }
                         }
                     }
                 }

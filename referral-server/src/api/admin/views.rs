@@ -232,7 +232,7 @@ pub(super) struct AuditEntry {
     id: Uuid,
     /// The time of the change.
     at: Timestamp,
-    /// The id of the user that made the change, or `host` for a command of the server.
+    /// The id of the user that made the change, or `host` for a command and for the server itself.
     actor: String,
     /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `deletion_scheduled`, `deletion_canceled`,
     /// `user_deleted`, `sessions_ended`, `phone_unlocked` or `data_exported`.
