@@ -141,7 +141,7 @@ macro_rules! conformance {
                 scheduled_admin_is_no_other_admin
                 parallel_scheduled_deletions_leave_an_admin
                 staff_cancel_a_scheduled_deletion
-                new_user_of_a_reassigned_phone_does_not_cancel_the_deletion
+                new_user_of_a_recycled_phone_does_not_cancel_the_deletion
             }
             deletion_lists {
                 deleted_invitees_are_counted_and_not_listed

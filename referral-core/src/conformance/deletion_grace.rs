@@ -53,7 +53,7 @@ impl Harness {
 
 /// A user who was silent for long does not cancel the deletion: the code creates a new user, and the old one is
 /// deleted without its phone.
-pub async fn new_user_of_a_reassigned_phone_does_not_cancel_the_deletion(storage: Arc<dyn Storage>) {
+pub async fn new_user_of_a_recycled_phone_does_not_cancel_the_deletion(storage: Arc<dyn Storage>) {
     let silence = GRACE * 2;
     let policy =
         Policy { deletion_grace: GRACE, phones_recycled_after: Some(silence), ..Policy::development() };

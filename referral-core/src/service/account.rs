@@ -130,8 +130,8 @@ impl ReferralService {
     /// grace period.
     ///
     /// At the deletion, the phone, the email address, the names, the external id, the metadata and the sessions are
-    /// erased. From then on, the user is not found by its id or phone, and appears in no list. The phone can sign up as a new user.
-    /// The invite code is never accepted and never given to a user again. Invitations and their counts stay:
+    /// erased. From then on, the user is not found by its id or phone, and appears in no list. The phone can sign up
+    /// as a new user. The invite code is never accepted and never given to a user again. Invitations and their counts stay:
     /// an inviter keeps the invitation of the deleted user, and the users that the deleted user invited keep
     /// their inviter.
     ///

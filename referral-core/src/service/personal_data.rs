@@ -96,9 +96,7 @@ impl ReferralService {
             next: Next::Sessions(None),
         })
     }
-}
 
-impl ReferralService {
     /// Returns the records of the phone of a user. Records of a detached phone, and those from before the code with
     /// which the user signed up, may be about another person.
     async fn own_code_requests(&self, user: &User) -> Result<Vec<CodeRequestView>, Error> {

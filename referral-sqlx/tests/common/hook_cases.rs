@@ -132,7 +132,7 @@ pub(crate) async fn phones_are_detached(
     assert_eq!(rows().await, (2, 1));
 }
 
-/// Policy of a host whose phones are reassigned.
+/// Policy of a host whose phones are recycled.
 pub(crate) fn policy() -> Policy {
     let mut policy = Policy::development();
     policy.phones_recycled_after = Some(Duration::from_hours(40 * 24));
