@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use referral_core::{policy::Policy, sms::DevelopmentSender, test_util::ManualClock};
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use time::OffsetDateTime;
 
 use crate::{
@@ -62,7 +62,8 @@ async fn a_deleted_user_leaves_no_personal_data() {
     clock.advance(Duration::from_hours(24 * 32));
     referral.run_maintenance().await.expect("deleted");
     assert!(dump(&mut connection).await.iter().all(|(_, values)| !values.contains(PHONE)));
-    drop(connection);
+    // An open connection would keep the log.
+    connection.close().await.expect("closed");
     referral.close().await;
     let file = directory.path().join("referral.db");
     assert!(!file.with_extension("db-wal").exists(), "the log is deleted");

@@ -14,11 +14,12 @@ use crate::{
         users::{
             lookup::{self, Match},
             page_size,
-            view::{exact_time, second},
+            view::second,
         },
     },
     settings::Settings,
     sms_config::Messages,
+    transfer::timestamp,
 };
 
 #[derive(Debug, Args)]
@@ -119,7 +120,7 @@ pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
         .collect();
     json!({
         "id": entry.id.to_string(),
-        "at": exact_time(entry.at),
+        "at": timestamp::format(entry.at),
         "actor": actor(entry.actor),
         "action": entry.action.as_str(),
         "user": entry.user.map(|id| id.to_string()),

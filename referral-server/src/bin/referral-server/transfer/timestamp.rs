@@ -1,4 +1,4 @@
-//! Times in files.
+//! Times in files and in the JSON of commands.
 
 use time::{
     OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem,

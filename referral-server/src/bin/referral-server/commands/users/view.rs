@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use referral_core::{ExternalId, Name, Session, StaffRole, User, UserDetails};
 use serde::Serialize;
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use time::{OffsetDateTime, macros::format_description};
 
 use super::tree::hidden_invitees;
-use crate::commands::output::{Cell, Style, Table, shown};
+use crate::{
+    commands::output::{Cell, Style, Table, shown},
+    transfer::timestamp,
+};
 
 /// Number of invitees that `users show` prints for people.
 const SHOWN_INVITEES: usize = 10;
@@ -48,15 +51,15 @@ impl UserJson {
             last_name: user.last_name.as_ref().map(|name| name.as_str().to_owned()),
             is_staff: user.is_staff(),
             is_active: user.is_active,
-            date_joined: exact_time(user.date_joined),
-            last_login: user.last_login.map(exact_time),
+            date_joined: timestamp::format(user.date_joined),
+            last_login: user.last_login.map(timestamp::format),
             external_id: user.external_id.as_ref().map(ExternalId::to_string),
             metadata: serde_json::from_str(&user.metadata.to_string()).unwrap_or_default(),
             staff_role: user.staff_role.map(StaffRole::as_str),
-            last_active: user.last_active.map(exact_time),
-            phone_detached_at: user.phone_detached_at.map(exact_time),
+            last_active: user.last_active.map(timestamp::format),
+            phone_detached_at: user.phone_detached_at.map(timestamp::format),
             invited_count: user.invited_count,
-            deletion_at: user.deletion_at.map(exact_time),
+            deletion_at: user.deletion_at.map(timestamp::format),
         }
     }
 }
@@ -100,22 +103,22 @@ impl DetailsJson {
     pub(crate) fn of(found: &UserDetails) -> Self {
         let session = |session: &Session| SessionJson {
             id: session.id.to_string(),
-            created_at: exact_time(session.created_at),
-            last_used_at: exact_time(session.last_used_at()),
-            expires_at: exact_time(session.ends_at()),
+            created_at: timestamp::format(session.created_at),
+            last_used_at: timestamp::format(session.last_used_at()),
+            expires_at: timestamp::format(session.ends_at()),
             user_agent: session.user_agent.clone(),
             address: session.address.map(|address| address.to_string()),
         };
         let related = |user: &User| RelatedJson {
             id: user.id.to_string(),
             phone: user.phone.as_str().to_owned(),
-            joined_at: exact_time(user.date_joined),
+            joined_at: timestamp::format(user.date_joined),
         };
         Self {
             user: UserJson::of(&found.user),
             inviter: found.inviter.as_ref().map(related),
             invitation: found.invitation.as_ref().map(|invitation| InvitationJson {
-                accepted_at: exact_time(invitation.accepted_at),
+                accepted_at: timestamp::format(invitation.accepted_at),
                 via: invitation.via.as_str(),
             }),
             invited: found
@@ -124,7 +127,7 @@ impl DetailsJson {
                 .map(|invitee| RelatedJson {
                     id: invitee.id.to_string(),
                     phone: invitee.phone.as_str().to_owned(),
-                    joined_at: exact_time(invitee.joined_at),
+                    joined_at: timestamp::format(invitee.joined_at),
                 })
                 .collect(),
             sessions: found.sessions.iter().map(session).collect(),
@@ -228,10 +231,6 @@ fn full_name(user: &User) -> String {
     let names = [&user.first_name, &user.last_name];
     let names: Vec<_> = names.into_iter().flatten().map(Name::as_str).collect();
     names.join(" ")
-}
-
-pub(crate) fn exact_time(time: OffsetDateTime) -> String {
-    time.format(&Rfc3339).unwrap_or_default()
 }
 
 fn day(time: OffsetDateTime) -> String {
