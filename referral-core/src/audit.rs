@@ -198,7 +198,7 @@ impl User {
     fn audited_fields(&self) -> [(&'static str, Option<String>); 10] {
         let text = |value: &dyn fmt::Display| Some(value.to_string());
         [
-            ("phone", self.has_phone().then(|| self.phone.as_str().to_owned())),
+            ("phone", self.current_phone().map(|phone| phone.as_str().to_owned())),
             ("invited_by_code", self.invited_by.as_ref().map(|by| by.code.as_str().to_owned())),
             ("email", self.email.as_ref().map(|email| email.as_str().to_owned())),
             ("first_name", self.first_name.as_ref().map(|name| name.as_str().to_owned())),

@@ -120,6 +120,18 @@ impl User {
         may_sign_in && self.staff_role == Some(StaffRole::Admin)
     }
 
+    /// Returns the phone that signs in as this user.
+    #[must_use]
+    pub fn current_phone(&self) -> Option<&PhoneNumber> {
+        self.has_phone().then_some(&self.phone)
+    }
+
+    /// Returns the phone that a user without a phone had.
+    #[must_use]
+    pub fn former_phone(&self) -> Option<&PhoneNumber> {
+        (!self.has_phone()).then_some(&self.phone)
+    }
+
     /// Returns `true` if the phone signs in as this user.
     #[must_use]
     pub fn has_phone(&self) -> bool {

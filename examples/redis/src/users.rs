@@ -286,15 +286,15 @@ impl Transaction {
         let user = match write {
             UserWrite::Add(user) => {
                 self.count_on_day(DailyEvent::SignUp, user.date_joined);
-                if user.has_phone() {
-                    self.set(&owner::phone(&user.phone), &user.id)?;
+                if let Some(phone) = user.current_phone() {
+                    self.set(&owner::phone(phone), &user.id)?;
                 }
                 self.set(&owner::code(&user.invite_code), &user.id)?;
                 user
             }
             UserWrite::Change(user) => {
                 if let Some(stored) = self.get::<User>(user.id).await? {
-                    if (&stored.phone, stored.has_phone()) != (&user.phone, user.has_phone()) {
+                    if stored.current_phone() != user.current_phone() {
                         self.move_phone(&stored, user)?;
                     }
                     if let Some(email) = &stored.email {
@@ -324,11 +324,11 @@ impl Transaction {
     /// Changes the entries by which a user is found who gets another phone, loses it or gets it again.
     fn move_phone(&mut self, stored: &User, user: &User) -> Result<()> {
         self.set_member(list::of_user(stored), user.id, false);
-        if stored.has_phone() {
-            self.remove(&owner::phone(&stored.phone));
+        if let Some(phone) = stored.current_phone() {
+            self.remove(&owner::phone(phone));
         }
-        if user.has_phone() {
-            self.set(&owner::phone(&user.phone), &user.id)?;
+        if let Some(phone) = user.current_phone() {
+            self.set(&owner::phone(phone), &user.id)?;
         }
         Ok(())
     }
@@ -343,7 +343,7 @@ impl Transaction {
         for session in self.get_all::<Session>(&sessions).await? {
             self.delete(&session);
         }
-        self.add_entry(Some(&detached.audit))
+        Ok(())
     }
 
     /// Adds an invitation and counts it for the inviter.

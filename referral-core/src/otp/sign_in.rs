@@ -58,11 +58,9 @@ pub struct SignInRequest {
     pub(crate) counts_attempts_without_challenge: bool,
     /// User of an old refresh token in the request, which proves that the client was a client of this user.
     pub(crate) proven_user: Option<UserId>,
-    /// Data for the audit log, if a user loses the phone.
-    pub(crate) detachment: AuditContext,
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
-    /// Id of the entry in the audit log, if the sign-in cancels the deletion of the user.
+    /// Id of the entry in the audit log, if the sign-in detaches the phone of a user or cancels a deletion.
     pub(crate) audit: AuditEntryId,
     pub(crate) session_expires_at: OffsetDateTime,
     pub(crate) issued: IssuedTokens,
@@ -138,15 +136,13 @@ impl Default for SignInWrites {
 /// Loss of the phone of a user who was not active for
 /// [`phones_recycled_after`](Policy::phones_recycled_after). The user stays without a phone and without sessions,
 /// and the storage deletes the sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a storage must write each field")]
 pub struct DetachedPhone {
     /// User who loses the phone.
     pub user: UserId,
     /// Time of the loss, to store as [`User::phone_detached_at`].
     pub at: OffsetDateTime,
-    /// Entry to add to the audit log.
-    pub audit: AuditEntry,
 }
 
 /// Decision about an attempt to sign in.
@@ -342,8 +338,8 @@ impl SignInRequest {
                 ..user
             },
         };
-        let detached = self.former_user(facts).map(|former| self.detach(former));
-        let audit = self.user(facts).and_then(|user| self.canceled_deletion(user));
+        let detached = self.former_user(facts).map(|user| DetachedPhone { user: user.id, at: self.now });
+        let audit = self.audit_entry(facts);
         let session = Session::start(
             self.session,
             user.id,
@@ -357,7 +353,7 @@ impl SignInRequest {
                 user: user.clone(),
                 session: session.clone(),
                 created,
-                detached: detached.clone(),
+                detached,
                 accepted: invitation.clone(),
                 outcome,
                 gateway: challenge.gateway.clone(),
@@ -377,21 +373,20 @@ impl SignInRequest {
         })
     }
 
-    fn detach(&self, former: &User) -> DetachedPhone {
-        let after = User { phone_detached_at: Some(self.now), ..former.clone() };
-        let changes = FieldChange::between(former, &after);
-        let audit = self.detachment.entry(AuditAction::PhoneChanged, Some(former.id), changes);
-        DetachedPhone { user: former.id, at: self.now, audit }
-    }
-
-    /// Returns the entry in the audit log of a user whose scheduled deletion the sign-in cancels. A deletion
-    /// that is due but was not carried out yet is canceled as well.
-    fn canceled_deletion(&self, user: &User) -> Option<AuditEntry> {
-        user.deletion_at?;
-        let changes = FieldChange::between(user, &User { deletion_at: None, ..user.clone() });
-        let context =
-            AuditContext { id: self.audit, at: self.now, actor: Actor::User(user.id), reason: None };
-        Some(context.entry(AuditAction::DeletionCanceled, Some(user.id), changes))
+    /// Returns the entry in the audit log, if a user loses the phone, or if the sign-in cancels the deletion of the
+    /// user. A deletion that is due but was not carried out yet is canceled as well.
+    fn audit_entry(&self, facts: &SignInFacts) -> Option<AuditEntry> {
+        let before = facts.user.as_ref()?;
+        let (actor, action, after) = if self.former_user(facts).is_some() {
+            let after = User { phone_detached_at: Some(self.now), ..before.clone() };
+            (Actor::Host, AuditAction::PhoneChanged, after)
+        } else {
+            before.deletion_at?;
+            let after = User { deletion_at: None, ..before.clone() };
+            (Actor::User(before.id), AuditAction::DeletionCanceled, after)
+        };
+        let context = AuditContext { id: self.audit, at: self.now, actor, reason: None };
+        Some(context.entry(action, Some(before.id), FieldChange::between(before, &after)))
     }
 
     /// Returns the attempt to redeem the code. `keys` are the [`counters`](Self::counters).

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use super::{Inner, ReferralService, Secrets, gate::ForGate};
 use crate::{
-    audit::{Actor, AuditAction, AuditEntryId},
+    audit::{AuditAction, AuditEntryId},
     clock::to_seconds,
     error::{Error, refusal::Refusal},
     events::{Event, PhoneDetached, SessionEnd, SessionEnded, SignInRefused, UserSignedIn},
@@ -194,9 +194,8 @@ impl ReferralService {
             Err(error) => return Err(error),
         };
 
-        if let Some(DetachedPhone { user, audit, .. }) = stored.detached {
+        if let Some(DetachedPhone { user, .. }) = stored.detached {
             self.emit(Event::PhoneDetached(PhoneDetached { user, new_user: stored.user.id })).await;
-            self.emit(Event::Audited(audit)).await;
         }
         if stored.created {
             self.emit(Event::UserCreated(stored.user.clone())).await;
@@ -260,7 +259,6 @@ impl ReferralService {
                 .refresh_token
                 .filter(|_| policy.phones_recycled_after.is_some())
                 .and_then(|token| secrets.tokens.former_user(&token, now)),
-            detachment: self.audit_context(Actor::Host, None),
             counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),

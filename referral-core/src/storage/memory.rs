@@ -163,7 +163,7 @@ impl ChallengeStorage for MemoryStorage {
             } => {
                 state.put_challenge(challenge);
                 if let Some(detached) = detached {
-                    state.detach_phone(detached);
+                    state.detach_phone(&detached);
                 }
                 state.write_user(user);
                 if let Some(invitation) = &invitation {

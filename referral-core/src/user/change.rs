@@ -214,7 +214,7 @@ impl UserChangeRequest {
             Some(None) => (&user.phone, user.phone_detached_at.or(Some(self.now))),
             None => (&user.phone, user.phone_detached_at),
         };
-        let gets_phone = phone_detached_at.is_none() && !(user.has_phone() && user.phone == *phone);
+        let gets_phone = phone_detached_at.is_none() && user.current_phone() != Some(phone);
         let gets_role = role > user.staff_role || (gets_phone && role.is_some());
         if gets_role && self.policy.test_number(phone, self.now).is_some() {
             return Err(Refusal::TestNumber);
@@ -286,7 +286,7 @@ impl UserChangeRequest {
         }
         let session_end = if before.is_active && !after.is_active {
             Some(SessionEnd::Deactivated)
-        } else if (&before.phone, before.has_phone()) != (&after.phone, after.has_phone()) {
+        } else if before.current_phone() != after.current_phone() {
             Some(SessionEnd::PhoneChanged)
         } else if after.staff_role > before.staff_role {
             Some(SessionEnd::BecameStaff)

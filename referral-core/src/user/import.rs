@@ -192,7 +192,7 @@ impl Import {
         self.check_free(&record.user)?;
         let facts = &mut self.facts;
         if let Some(user) = record.user.present() {
-            facts.phones.extend(user.has_phone().then(|| (user.phone.clone(), id)));
+            facts.phones.extend(user.current_phone().map(|phone| (phone.clone(), id)));
             facts.emails.extend(user.email.clone().map(|email| (email, id)));
             facts.external_ids.extend(user.external_id.clone().map(|external_id| (external_id, id)));
         }
@@ -206,7 +206,7 @@ impl Import {
     fn check_free(&self, user: &RecordedUser) -> Result<(), ImportRejection> {
         let ImportFacts { phones, codes, emails, external_ids, .. } = &self.facts;
         if let Some(user) = user.present() {
-            if let Some(owner) = phones.get(&user.phone).filter(|_| user.has_phone()) {
+            if let Some(owner) = user.current_phone().and_then(|phone| phones.get(phone)) {
                 return Err(ImportRejection::PhoneTaken(*owner));
             }
             if let Some(owner) = user.email.as_ref().and_then(|email| emails.get(email)) {

@@ -104,8 +104,6 @@ async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrite
     if writes.invitation.is_some() {
         invitations::remove(lease, user.id).await?;
     }
-    let (phone, former_phone) =
-        if user.has_phone() { (Some(&user.phone), None) } else { (None, Some(&user.phone)) };
     let mut write = Write::new();
     write
         .step("changed", CHANGE_USER)
@@ -117,8 +115,8 @@ async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrite
         .bind(user.staff_role.map(StaffRole::as_str))
         .bind(user.external_id.as_ref().map(ExternalId::as_str))
         .bind(user.metadata.to_string())
-        .bind(phone.map(PhoneNumber::as_str))
-        .bind(former_phone.map(PhoneNumber::as_str))
+        .bind(user.current_phone().map(PhoneNumber::as_str))
+        .bind(user.former_phone().map(PhoneNumber::as_str))
         .bind(user.phone_detached_at)
         .bind(user.last_active)
         .bind(user.deletion_at);

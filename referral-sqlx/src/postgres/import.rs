@@ -304,9 +304,8 @@ impl<'u> Users<'u> {
             RecordedUser::Erased(user) => (user.date_joined, Some(user.erased_at)),
         };
         self.ids.push(user.id().0);
-        let (with_phone, without) = (present.filter(|u| u.has_phone()), present.filter(|u| !u.has_phone()));
-        self.phones.push(with_phone.map(|user| user.phone.as_str()));
-        self.former_phones.push(without.map(|user| user.phone.as_str()));
+        self.phones.push(present.and_then(|user| user.current_phone()).map(PhoneNumber::as_str));
+        self.former_phones.push(present.and_then(|user| user.former_phone()).map(PhoneNumber::as_str));
         self.phone_detached_at.push(present.and_then(|user| user.phone_detached_at));
         self.last_active.push(present.and_then(|user| user.last_active));
         self.invite_codes.push(user.invite_code().as_str());

@@ -8,7 +8,6 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
-    audit,
     deletion::{DELETE_SEARCH_KEYS, DELETE_SESSIONS},
     lease::{AnyLease, Lease},
     rows,
@@ -158,8 +157,7 @@ pub(super) async fn detach(lease: &mut Lease, detached: &DetachedPhone) -> Resul
         lease.execute(delete).await.map_err(failure)?;
     }
     let detach = lease.query(DETACH_PHONE).bind(detached.user.0).bind(detached.at);
-    lease.write_row(detach).await?;
-    audit::add(lease, &detached.audit).await
+    lease.write_row(detach).await
 }
 
 pub(super) const ADD_USER: &str = "\

@@ -91,7 +91,7 @@ pub(super) const CHANGE_ACCOUNT: &str = "\
     WHERE id = $1";
 
 fn push_change(batch: &mut Batch, before: &User, after: &User) {
-    let moves_phone = (&before.phone, before.phone_detached_at) != (&after.phone, after.phone_detached_at);
+    let moves_phone = before.current_phone() != after.current_phone();
     if moves_phone {
         users::push_phone_link(batch, before, after);
     }

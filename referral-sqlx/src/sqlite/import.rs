@@ -193,7 +193,7 @@ fn json_user(user: &RecordedUser) -> Value {
             let keys = SearchKeys::of(user);
             json!([
                 hex(user.id),
-                user.has_phone().then_some(user.phone.as_str()),
+                user.current_phone().map(PhoneNumber::as_str),
                 user.invite_code.as_str(),
                 user.email.as_ref().map(Email::as_str),
                 user.first_name.as_ref().map(Name::as_str),
@@ -208,7 +208,7 @@ fn json_user(user: &RecordedUser) -> Value {
                 keys.public,
                 keys.private,
                 user.last_active.map(time_to_micros),
-                (!user.has_phone()).then_some(user.phone.as_str()),
+                user.former_phone().map(PhoneNumber::as_str),
                 user.phone_detached_at.map(time_to_micros),
                 user.deletion_at.map(time_to_micros),
             ])

@@ -154,7 +154,7 @@ fn push(batch: &mut Batch, writes: &SignInWrites) -> Result<()> {
         } => {
             push_challenge(batch, challenge);
             if let Some(detached) = detached {
-                users::push_detached(batch, detached)?;
+                users::push_detached(batch, detached);
             }
             match user {
                 UserWrite::Add(user) => users::push_new(batch, user),

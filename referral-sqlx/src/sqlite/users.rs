@@ -9,7 +9,7 @@ use referral_core::{
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{audit, batch::Batch, connection::Connection, deletion::DELETE_SESSIONS, rows};
+use super::{batch::Batch, connection::Connection, deletion::DELETE_SESSIONS, rows};
 use crate::{
     encoding::time_to_micros,
     error::failure,
@@ -251,13 +251,11 @@ pub(super) fn push_phone_link(batch: &mut Batch, before: &User, after: &User) {
     if before.has_phone() && !after.has_phone() {
         push_search_removal(batch, after.id);
     }
-    let (phone, former_phone) =
-        if after.has_phone() { (Some(&after.phone), None) } else { (None, Some(&after.phone)) };
     batch
         .push_update(SET_PHONE)
         .bind(after.id.0)
-        .bind(phone.map(PhoneNumber::as_str))
-        .bind(former_phone.map(PhoneNumber::as_str))
+        .bind(after.current_phone().map(PhoneNumber::as_str))
+        .bind(after.former_phone().map(PhoneNumber::as_str))
         .bind(after.phone_detached_at.map(time_to_micros));
     if after.has_phone() && !before.has_phone() {
         batch.push(ADD_NUMBER).bind(after.id.0);
@@ -269,11 +267,10 @@ const DETACH_PHONE: &str = "\
     WHERE id = $1 AND phone IS NOT NULL";
 
 /// Adds statements that store the loss of a phone.
-pub(super) fn push_detached(batch: &mut Batch, detached: &DetachedPhone) -> Result<()> {
+pub(super) fn push_detached(batch: &mut Batch, detached: &DetachedPhone) {
     batch.push(DELETE_SESSIONS).bind(detached.user.0);
     push_search_removal(batch, detached.user);
     batch.push_update(DETACH_PHONE).bind(detached.user.0).bind(time_to_micros(detached.at));
-    audit::push(batch, &detached.audit)
 }
 
 /// Adds statements that replace the user with the same id, and its entry in the search index.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    audit::{Actor, AuditEntryId},
+    audit::AuditEntryId,
     otp::{
         challenge::{
             FailedAttempt,
@@ -61,7 +61,6 @@ fn attempt(code: &str) -> SignInRequest {
         staff_only: false,
         counts_attempts_without_challenge: true,
         proven_user: None,
-        detachment: AuditContext { id: AuditEntryId(Uuid::nil()), at: NOW, actor: Actor::Host, reason: None },
         policy: Arc::new(Policy::standard()),
         peppers: Arc::new(peppers()),
     }

@@ -104,9 +104,7 @@ impl State {
         match write {
             UserWrite::Add(user) => {
                 self.on_day(user.date_joined).sign_ups += 1;
-                if user.has_phone() {
-                    self.by_phone.insert(user.phone.clone(), user.id);
-                }
+                self.by_phone.extend(user.current_phone().map(|phone| (phone.clone(), user.id)));
                 self.by_code.insert(user.invite_code.clone(), user.id);
                 if let Some(id) = &user.external_id {
                     self.by_external_id.insert(id.clone(), user.id);
@@ -125,12 +123,10 @@ impl State {
         let Some(old) = self.users.insert(user.id, user.clone()) else {
             return;
         };
-        if old.has_phone() {
-            self.by_phone.remove(&old.phone);
+        if let Some(phone) = old.current_phone() {
+            self.by_phone.remove(phone);
         }
-        if user.has_phone() {
-            self.by_phone.insert(user.phone.clone(), user.id);
-        }
+        self.by_phone.extend(user.current_phone().map(|phone| (phone.clone(), user.id)));
         if let Some(email) = old.email {
             self.by_email.remove(&email);
         }
@@ -146,12 +142,11 @@ impl State {
     }
 
     /// Stores the loss of a phone.
-    pub(super) fn detach_phone(&mut self, detached: DetachedPhone) {
+    pub(super) fn detach_phone(&mut self, detached: &DetachedPhone) {
         if let Some(user) = self.users.get(&detached.user).cloned() {
             self.put_user(&User { phone_detached_at: Some(detached.at), ..user });
         }
         self.sessions.retain(|_, session| session.user != detached.user);
-        self.record(Some(detached.audit));
     }
 
     pub(super) fn put_challenge(&mut self, challenge: Challenge) {
