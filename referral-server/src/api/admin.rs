@@ -105,8 +105,8 @@ struct UserPatch {
     /// The reason of the change, for the audit log. 1 to 500 characters.
     #[oai(validator(min_length = 1, max_length = 500))]
     reason: String,
-    /// The phone, in any form. `null` detaches the phone: the account stays without a phone, and cannot be signed
-    /// in to. Both end all sessions. A phone of another user must be detached from that user before.
+    /// The phone, in any form. `null` detaches the phone: the account stays, and no sign-in to it is possible. Both
+    /// end all sessions. A phone of another user must be detached from that user before.
     #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 32))]
     phone: Option<String>,
     /// The first name, 1 to 64 characters (grapheme clusters), at most 1024 bytes in UTF-8.

@@ -68,9 +68,12 @@ pub(crate) async fn one(host: &Administration, text: &str, part: Match) -> Resul
 /// Returns `true` if the text is a whole value of the user that identifies the user. A phone that the user lost may
 /// belong to another person.
 fn is_named(host: &Administration, user: &User, text: &str) -> bool {
-    let phone = PhoneNumber::parse(text, host.service().policy().default_region);
+    let is_phone = || {
+        let phone = PhoneNumber::parse(text, host.service().policy().default_region);
+        phone.map_or_else(|_| is_end_of_phone(text, user), |phone| phone == user.phone)
+    };
     text.parse() == Ok(user.id)
-        || phone.map_or_else(|_| is_end_of_phone(text, user), |phone| user.has_phone() && phone == user.phone)
+        || (user.has_phone() && is_phone())
         || user.external_id.as_ref().is_some_and(|id| id.as_str() == text)
         || Email::parse(text).is_ok_and(|email| user.email == Some(email))
         || InviteCode::parse(text).is_ok_and(|code| code == user.invite_code)
