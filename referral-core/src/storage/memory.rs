@@ -7,6 +7,7 @@ mod import;
 #[cfg(all(test, feature = "conformance"))]
 mod mutants;
 mod phone_change;
+mod sign_in;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +24,9 @@ use super::{
     DeletionRequest, DeliveryFacts, DeliveryTransition, DeliveryUpdate, DueDeletion, GlobalCounterFacts,
     GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome, KeyRegistration, MaintenanceStorage,
     PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts,
-    RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInFacts,
-    SignInOutcome, SignInRequest, SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession,
-    UnlockRequest, UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
+    RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome,
+    SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
+    UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
 };
 use crate::{
     audit::AuditEntry,
@@ -124,60 +125,7 @@ impl ChallengeStorage for MemoryStorage {
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
-        let mut state = self.lock();
-        let challenge = match request.challenge {
-            Some(id) => state.challenges.get(&id).filter(|challenge| challenge.phone == request.phone),
-            None => state.newest_challenge_to_sign_in(&request.phone),
-        };
-        let mut facts = SignInFacts {
-            challenge: challenge.cloned(),
-            user: state.user_with_phone(&request.phone).cloned(),
-            inviter: state.owner_of(request.invite_code.as_ref()),
-            ancestry: Ancestry::NotWalked,
-            counters: state.counters(request.counters()),
-            global_counters: state.global_counter_facts(request.global_counters()),
-        };
-        if request.needs_ancestry(&facts)
-            && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
-        {
-            facts.ancestry = state.ancestry(inviter.id, user.id);
-        }
-        let Decision { writes, outcome } = request.decide(&facts, state.free_code(&request.new_user)?)?;
-        let mut ended_sessions = Vec::new();
-        match writes {
-            SignInWrites::Attempt { challenge, counters } => {
-                if let Some(challenge) = challenge {
-                    state.put_challenge(challenge);
-                }
-                state.count(counters);
-            }
-            SignInWrites::SignIn {
-                challenge,
-                detached,
-                user,
-                invitation,
-                session,
-                kept_sessions,
-                counters,
-                audit,
-            } => {
-                state.put_challenge(challenge);
-                if let Some(detached) = detached {
-                    state.detach_phone(&detached);
-                }
-                state.write_user(user);
-                if let Some(invitation) = &invitation {
-                    state.add_invitation(invitation);
-                }
-                if let Some(kept) = kept_sessions {
-                    ended_sessions = state.keep_newest_sessions(session.user, kept, request.now);
-                }
-                state.sessions.insert(session.id, session);
-                state.count(counters);
-                state.record(audit);
-            }
-        }
-        Ok(outcome.map(|outcome| outcome.with_ended_sessions(ended_sessions)))
+        self.lock().sign_in(request)
     }
 
     async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {

@@ -18,27 +18,14 @@ use crate::{
     rows::audit_columns,
 };
 
-pub(super) const ADD_ENTRY: &str = "\
-    INSERT INTO referral.audit_log (id, at, actor, action, user_id, reason, changes) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
-
 /// Adds an entry.
 pub(super) async fn add(lease: &mut AnyLease<'_>, entry: &AuditEntry) -> Result<()> {
-    let changes = serde_json::to_string(&entry.changes).map_err(unreadable)?;
-    let add = lease
-        .query(ADD_ENTRY)
-        .bind(entry.id.0)
-        .bind(entry.at)
-        .bind(entry.actor.user().map(|id| id.0))
-        .bind(entry.action.as_str())
-        .bind(entry.user.map(|id| id.0))
-        .bind(entry.reason.as_ref().map(Reason::as_str))
-        .bind(changes);
-    lease.write_row(add).await
+    let mut write = Write::new();
+    push(&mut write, entry)?;
+    write.execute(lease).await
 }
 
-/// Adds an entry, as a step.
-pub(super) const PUSH_ENTRY: &str = "\
+pub(super) const ADD_ENTRY: &str = "\
     INSERT INTO referral.audit_log (id, at, actor, action, user_id, reason, changes) \
     SELECT $1::uuid, $2::timestamptz, $3::uuid, $4, $5::uuid, $6, $7 WHERE $after RETURNING 1";
 
@@ -46,13 +33,13 @@ pub(super) const PUSH_ENTRY: &str = "\
 pub(super) fn push(write: &mut Write, entry: &AuditEntry) -> Result<()> {
     let changes = serde_json::to_string(&entry.changes).map_err(unreadable)?;
     write
-        .step("audited", PUSH_ENTRY)
+        .step("audited", ADD_ENTRY)
         .bind(entry.id.0)
         .bind(entry.at)
         .bind(entry.actor.user().map(|id| id.0))
         .bind(entry.action.as_str())
         .bind(entry.user.map(|id| id.0))
-        .bind(entry.reason.as_ref().map(|reason| reason.as_str().to_owned()))
+        .bind(entry.reason.as_ref().map(Reason::as_str))
         .bind(changes);
     Ok(())
 }

@@ -5,7 +5,7 @@ use referral_core::{
     Refusal, User,
     storage::{
         AttemptWrites, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites, DueDeletion,
-        Redemption, RedemptionFacts, Result, SessionSelection, StorageError,
+        Redemption, RedemptionFacts, Result, SessionSelection,
     },
 };
 use sqlx::postgres::PgRow;
@@ -97,20 +97,15 @@ pub(super) async fn delete(
     match &writes {
         DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
             let mut write = Write::new();
-            if let Some((from, to)) = facts.redemption.challenge.as_ref().zip(challenge.as_ref()) {
-                push_challenge(&mut write, from, to);
+            if let Some(challenge) = challenge {
+                push_challenge(&mut write, facts.redemption.challenge.as_ref(), challenge)?;
             }
             counters::push(&mut write, &facts.redemption.counters, counters);
             write.execute(lease).await?;
         }
         DeletionWrites::Schedule { challenge, user, counters, audit } => {
-            let no_challenge = || StorageError::Failed("a deletion has no challenge to redeem".into());
             let mut write = Write::new();
-            push_challenge(
-                &mut write,
-                facts.redemption.challenge.as_ref().ok_or_else(no_challenge)?,
-                challenge,
-            );
+            push_challenge(&mut write, facts.redemption.challenge.as_ref(), challenge)?;
             counters::push(&mut write, &facts.redemption.counters, counters);
             write.execute(lease).await?;
             let schedule = lease.query(SCHEDULE).bind(user.id.0).bind(user.deletion_at);

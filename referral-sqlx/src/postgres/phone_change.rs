@@ -4,7 +4,7 @@ use referral_core::{
     Refusal, User, UserId,
     storage::{
         AttemptWrites, ChangedPhone, Decision, PhoneChangeFacts, PhoneChangeRequest, PhoneChangeWrites,
-        Result, SessionSelection, StorageError,
+        Result, SessionSelection,
     },
 };
 use uuid::Uuid;
@@ -79,16 +79,14 @@ pub(super) async fn change_phone(
     let (mut ended_sessions, mut entry) = (Vec::new(), None);
     match &writes {
         PhoneChangeWrites::Attempt(AttemptWrites { challenge, counters }) => {
-            if let Some((from, to)) = stored.challenge.as_ref().zip(challenge.as_ref()) {
-                push_challenge(&mut write, from, to);
+            if let Some(challenge) = challenge {
+                push_challenge(&mut write, stored.challenge.as_ref(), challenge)?;
             }
             counters::push(&mut write, &stored.counters, counters);
             write.execute(lease).await?;
         }
         PhoneChangeWrites::Change { challenge, user, counters, audit } => {
-            let no_challenge =
-                || StorageError::Failed("a change of a phone has no challenge to redeem".into());
-            push_challenge(&mut write, stored.challenge.as_ref().ok_or_else(no_challenge)?, challenge);
+            push_challenge(&mut write, stored.challenge.as_ref(), challenge)?;
             counters::push(&mut write, &stored.counters, counters);
             write.execute(lease).await?;
             change(lease, user).await?;

@@ -153,8 +153,8 @@ async fn apply(
     let mut write = Write::new();
     match writes {
         SignInWrites::Attempt { challenge, counters } => {
-            if let Some((from, to)) = facts.challenge.as_ref().zip(challenge.as_ref()) {
-                push_challenge(&mut write, from, to);
+            if let Some(challenge) = challenge {
+                push_challenge(&mut write, facts.challenge.as_ref(), challenge)?;
             }
             counters::push(&mut write, &facts.counters, counters);
             write.execute(lease).await?;
@@ -174,8 +174,7 @@ async fn apply(
             if let Some(detached) = detached {
                 users::detach(lease, detached).await?;
             }
-            let no_challenge = || StorageError::Failed("a sign-in has no challenge to redeem".into());
-            push_challenge(&mut write, facts.challenge.as_ref().ok_or_else(no_challenge)?, challenge);
+            push_challenge(&mut write, facts.challenge.as_ref(), challenge)?;
             counters::push(&mut write, &facts.counters, counters);
             match user {
                 UserWrite::Add(user) => {
@@ -223,7 +222,8 @@ pub(super) const CHANGE_CHALLENGE: &str = "\
     RETURNING 1";
 
 /// Adds a step that replaces the challenge `from` with `to`, which has the same id.
-pub(super) fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge) {
+pub(super) fn push_challenge(write: &mut Write, from: Option<&Challenge>, to: &Challenge) -> Result<()> {
+    let from = from.ok_or_else(|| StorageError::Failed("the challenge to change was not read".into()))?;
     write
         .step("challenge", CHANGE_CHALLENGE)
         .bind(to.redeemed_at)
@@ -233,6 +233,7 @@ pub(super) fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge
         .bind(from.id.0)
         .bind(i64::from(from.attempts_with_id))
         .bind(i64::from(from.attempts_without_id));
+    Ok(())
 }
 
 /// Records the login of a user who still has the phone, and is as active and as much staff as before, and whose
